@@ -1,0 +1,83 @@
+package emailprovider
+
+import (
+	"context"
+	"errors"
+)
+
+// What a Store answers besides success and a broken machine. A Store wraps failures that may pass
+// (locked, full, gone) in a *fault.Error of kind Unavailable or ResourceExhausted.
+var (
+	// ErrNotFound: no such provider in this instance.
+	ErrNotFound = errors.New("emailprovider: not found")
+	// ErrConflict: the provider is not at the expected sequence any more; load and decide again.
+	ErrConflict = errors.New("emailprovider: changed meanwhile")
+	// ErrIDTaken: the id of a new provider is or was in use, in whatever instance.
+	ErrIDTaken = errors.New("emailprovider: id taken")
+)
+
+// Store keeps providers and their events. Its contract is the suite in storetest; the name in
+// parentheses is the case that holds an implementation to the sentence.
+//
+// Reads see every change that Apply has acknowledged (ReadYourWrites). Instances never see each
+// other (Instances).
+type Store interface {
+	// Provider returns one provider, or ErrNotFound (Get).
+	Provider(ctx context.Context, instance, id string) (Provider, error)
+
+	// Active returns the active provider of the instance, or ErrNotFound (Active).
+	Active(ctx context.Context, instance string) (Provider, error)
+
+	// List returns a page and the totals it is part of, all as of one moment (List).
+	List(ctx context.Context, instance string, q Query) (Page, error)
+
+	// Apply makes a change and its event durable, both or neither (Atomic), and returns the
+	// change's sequence: one more than the instance's last, whatever the provider (Sequence).
+	//
+	// c.Expect is the sequence that the stored provider must still have, else ErrConflict; 0 adds a
+	// new one (Conflict). A provider removed meanwhile is ErrConflict too. A new provider whose id
+	// any instance has ever used is ErrIDTaken (IDs). If c.Put is active, a provider that was
+	// active becomes inactive in the same change, with its sequence and date (Activate).
+	Apply(ctx context.Context, c Change) (sequence uint64, err error)
+
+	// Events returns events of the instance with a sequence above after, oldest first, at most
+	// limit; of one provider if providerID is not empty (Events).
+	Events(ctx context.Context, instance, providerID string, after uint64, limit int) ([]Event, error)
+}
+
+// Change is one decided change: the event, and the provider as it is afterwards.
+type Change struct {
+	Event  Event
+	Expect uint64
+	Put    *Provider // nil removes the provider; Put.Sequence is given by Apply
+}
+
+// Vault is the part of a store that key rotation works on. Resealing is not a change of a provider:
+// it has no event and no sequence.
+type Vault interface {
+	// KeysInUse returns the ids of the keys that stored secrets are sealed with, in ascending
+	// order (Vault).
+	KeysInUse(ctx context.Context) ([]uint32, error)
+
+	// SealedBy returns at most limit providers of all instances whose secret is sealed with the
+	// key, ordered by instance and id, after the given pair (Vault).
+	SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID string, limit int) ([]Provider, error)
+
+	// Reseal replaces the stored ciphertext if it still is the one in p, else ErrConflict (Vault).
+	Reseal(ctx context.Context, p Provider, sealed Sealed) error
+}
+
+// Query chooses a page of a list.
+type Query struct {
+	Offset    uint64
+	Limit     uint32 // at most this many; the service has replaced 0 by MaxLimit
+	Ascending bool   // by creation, then id; else the reverse of that
+	SMTPOnly  bool
+}
+
+// Page is part of a list.
+type Page struct {
+	Providers []Provider
+	Total     uint64 // of all pages
+	Sequence  uint64 // of the instance's last change
+}

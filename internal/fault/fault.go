@@ -1,0 +1,88 @@
+// Package fault is the vocabulary of failure that every domain shares: what kind of failure it is,
+// the stable id that clients match on, and a text that is safe to show. A transport maps a Kind to
+// its status in one place; an error that is not a *fault.Error is a bug or a broken machine, and is
+// shown to nobody.
+package fault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Kind is the class of a failure, one to one with the gRPC status codes that Mailkeep uses.
+type Kind int
+
+// The kinds, with what a caller can do about each.
+const (
+	Internal           Kind = iota // nothing; the cause is in the log
+	InvalidArgument                // correct the request
+	NotFound                       // name something that exists
+	AlreadyExists                  // choose another name or key
+	PermissionDenied               // ask for a role
+	Unauthenticated                // send a valid token
+	FailedPrecondition             // change the state of things first
+	Aborted                        // try again: somebody else changed it meanwhile
+	ResourceExhausted              // send less, or less often
+	Unavailable                    // try again later
+	Unimplemented                  // use another method
+)
+
+// Kinds lists every kind, so that tests can walk them.
+func Kinds() []Kind {
+	return []Kind{
+		Internal, InvalidArgument, NotFound, AlreadyExists, PermissionDenied, Unauthenticated,
+		FailedPrecondition, Aborted, ResourceExhausted, Unavailable, Unimplemented,
+	}
+}
+
+// Error is a failure that may be shown to the caller. Text never holds a secret or anything that
+// the caller sent as one.
+type Error struct {
+	Kind  Kind
+	ID    string // such as "QUERY-fwofw"; empty for failures without one
+	Text  string
+	cause error
+}
+
+// New returns an Error.
+func New(kind Kind, id, text string) *Error { return &Error{Kind: kind, ID: id, Text: text} }
+
+// Newf is New with a format.
+func Newf(kind Kind, id, format string, args ...any) *Error {
+	return New(kind, id, fmt.Sprintf(format, args...))
+}
+
+// Because returns a copy of e that carries cause, for logs only.
+func (e *Error) Because(cause error) *Error {
+	c := *e
+	c.cause = cause
+	return &c
+}
+
+// Message is what callers see: the text, and the id in parentheses when there is one.
+func (e *Error) Message() string {
+	if e.ID == "" {
+		return e.Text
+	}
+	return e.Text + " (" + e.ID + ")"
+}
+
+// Error implements error; unlike Message it includes the cause.
+func (e *Error) Error() string {
+	if e.cause == nil {
+		return e.Message()
+	}
+	return e.Message() + ": " + e.cause.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// KindOf returns the kind of the *Error in err's chain, else Internal.
+func KindOf(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return Internal
+}
