@@ -35,7 +35,8 @@ type Store interface {
 	// change's sequence: one more than the instance's last, whatever the provider (Sequence).
 	//
 	// c.Expect is the sequence that the stored provider must still have, else ErrConflict; 0 adds a
-	// new one (Conflict). A provider removed meanwhile is ErrConflict too. A new provider whose id
+	// new one (Conflict). A provider removed meanwhile is ErrConflict too, and so is one resealed
+	// meanwhile (c.ExpectKey): its old ciphertext must not come back (Resealed). A new provider whose id
 	// any instance has ever used is ErrIDTaken (IDs). If c.Put is active, a provider that was
 	// active becomes inactive in the same change, with its sequence and date (Activate).
 	Apply(ctx context.Context, c Change) (sequence uint64, err error)
@@ -47,9 +48,10 @@ type Store interface {
 
 // Change is one decided change: the event, and the provider as it is afterwards.
 type Change struct {
-	Event  Event
-	Expect uint64
-	Put    *Provider // nil removes the provider; Put.Sequence is given by Apply
+	Event     Event
+	Expect    uint64
+	ExpectKey uint32    // key that the stored secret must still be sealed with; 0 for no secret
+	Put       *Provider // nil removes the provider; Put.Sequence is given by Apply
 }
 
 // Vault is the part of a store that key rotation works on. Resealing is not a change of a provider:

@@ -1,0 +1,40 @@
+// Package adminrpc serves zitadel.admin.v1.AdminService. Each generation of its methods is two
+// files, the handlers and their codec: emailprovider*.go and, deprecated and ready to be deleted,
+// smtpconfig*.go. A handler decodes, makes one call of the domain, and encodes.
+package adminrpc
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
+	zitadelv1 "github.com/mailkeep/mailkeep/gen/zitadel/v1"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/rpc"
+)
+
+// Service implements AdminService on the domain.
+type Service struct {
+	providers *emailprovider.Service
+}
+
+var _ adminv1connect.AdminServiceHandler = (*Service)(nil)
+
+// NewService returns a Service.
+func NewService(providers *emailprovider.Service) *Service { return &Service{providers} }
+
+// caller returns who calls, as the domain wants it.
+func caller(ctx context.Context) emailprovider.Caller { return rpc.CallFrom(ctx).ProviderCaller() }
+
+// instance returns the instance that the call is for.
+func instance(ctx context.Context) string { return caller(ctx).Instance }
+
+func details(p emailprovider.Provider) *zitadelv1.ObjectDetails {
+	return &zitadelv1.ObjectDetails{
+		Sequence:      p.Sequence,
+		CreationDate:  timestamppb.New(p.Created),
+		ChangeDate:    timestamppb.New(p.Changed),
+		ResourceOwner: p.Instance,
+	}
+}

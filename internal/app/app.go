@@ -1,0 +1,187 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/datadir"
+	"github.com/mailkeep/mailkeep/internal/delivery"
+	"github.com/mailkeep/mailkeep/internal/deprecation"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/health"
+	"github.com/mailkeep/mailkeep/internal/httpserver"
+	"github.com/mailkeep/mailkeep/internal/instance"
+	"github.com/mailkeep/mailkeep/internal/secret"
+	"github.com/mailkeep/mailkeep/internal/sqlstore"
+)
+
+// flushInterval is how often counted uses of deprecated methods are stored.
+const flushInterval = 10 * time.Second
+
+// App is the service, open and listening. Run serves.
+type App struct {
+	config   Config
+	dir      *datadir.Dir
+	db       *sqlstore.DB
+	uses     *deprecation.Recorder
+	health   *health.Service
+	server   *http.Server
+	listener net.Listener
+	cert     *tls.Certificate
+
+	// Providers is the domain, for what runs in the same process, such as the demo.
+	Providers *emailprovider.Service
+	// NewAdminToken is the token that this start has made; empty on later starts.
+	NewAdminToken secret.Text
+}
+
+// Open opens the data folder and everything in it, and listens. On an error nothing stays open.
+func Open(ctx context.Context, c Config) (a *App, err error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	a = &App{config: c}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+			a = nil
+		}
+	}()
+	if a.dir, err = datadir.Open(c.DataDir); err != nil {
+		return a, err
+	}
+	if a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), sqlstore.Options{}); err != nil {
+		return a, err
+	}
+	if err := a.assemble(ctx); err != nil {
+		return a, err
+	}
+	return a, a.listen()
+}
+
+// assemble makes the domains on the open store, and the server on them.
+func (a *App) assemble(ctx context.Context) error {
+	c := a.config
+	path := c.KeysetFile
+	if path == "" {
+		path = a.dir.Path(keysetFile)
+	}
+	keyset, err := openKeyset(ctx, path, a.db)
+	if err != nil {
+		return err
+	}
+	tokens := auth.NewService(a.db, c.Now)
+	if a.NewAdminToken, err = setUpAdmin(ctx, a.dir, tokens, c.AdminToken); err != nil {
+		return err
+	}
+	roots, err := delivery.Roots(c.CAFile)
+	if err != nil {
+		return fmt.Errorf("--ca-file: %w", err)
+	}
+	instances := instance.NewSingle(emailprovider.Policy{SenderDomains: c.SenderDomains})
+	a.Providers = emailprovider.NewService(emailprovider.Config{
+		Store: a.db, Sealer: keyset, Policies: instances, Binding: c.Binding, Now: c.Now, Log: c.Log,
+		Mailer: delivery.New(delivery.Options{
+			EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
+			Timeout: c.DeliveryTimeout, StepTimeout: c.StepTimeout,
+		}),
+	})
+	a.uses = deprecation.NewRecorder(a.db, c.Now)
+	a.health = health.NewService(a.check, adminv1connect.AdminServiceName)
+	handler, err := newHandler(c, domains{
+		instances: instances, providers: a.Providers, tokens: tokens, uses: a.uses, health: a.health,
+		rotate: rotation(keyset, a.db),
+	})
+	if err != nil {
+		return err
+	}
+	a.server = httpserver.New(handler, c.Log)
+	return nil
+}
+
+// check returns why calls can't be served: the store does not answer.
+func (a *App) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := a.db.Active(ctx, instance.Default); err != nil && !errors.Is(err, emailprovider.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func (a *App) listen() error {
+	c := a.config
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("--tls-cert and --tls-key must be given together")
+	}
+	if c.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+		a.cert = &cert
+	}
+	var err error
+	if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	return a.dir.WriteFile(AddressFile, []byte(a.URL()+"\n"))
+}
+
+// URL returns where the service answers, without a slash at the end.
+func (a *App) URL() string {
+	scheme := "http"
+	if a.cert != nil {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(a.listener.Addr().String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// DataDir returns the path of the data folder.
+func (a *App) DataDir() string { return strings.TrimSuffix(a.dir.Path(""), "/") }
+
+// Run serves until ctx ends, finishes the calls under way, and closes everything.
+func (a *App) Run(ctx context.Context) error {
+	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
+	recorded := make(chan struct{})
+	go func() {
+		defer close(recorded)
+		a.uses.Run(recording, flushInterval, func(err error) {
+			a.config.Log.Error("uses of deprecated methods were not stored; they stay counted", "err", err)
+		})
+	}()
+	stopDraining := context.AfterFunc(ctx, a.health.Drain)
+	defer stopDraining()
+	err := httpserver.Serve(ctx, a.server, a.listener, a.cert, a.config.DrainTimeout)
+	stopRecording()
+	<-recorded
+	return errors.Join(err, a.close())
+}
+
+func (a *App) close() error {
+	var errs []error
+	if a.listener != nil {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if a.db != nil {
+		errs = append(errs, a.db.Close())
+	}
+	if a.dir != nil {
+		errs = append(errs, a.dir.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,46 @@
+// Package app puts the service together: store, keys, tokens, domain, delivery and the one port. The
+// command line starts it with flags, tests with a Config of their own.
+package app
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+// Names of the files in the data folder.
+const (
+	AdminTokenFile = "admin.token"
+	AddressFile    = "address" // the URL that the running service answers at
+	keysetFile     = "keyset.json"
+	databaseFile   = "mailkeep.db"
+)
+
+// Config is every setting of the service.
+type Config struct {
+	Listen       string // host:port
+	DataDir      string
+	KeysetFile   string      // the data folder's if empty
+	AdminToken   secret.Text // made at the first start if empty
+	TLSCert      string      // PEM file; plain HTTP if empty
+	TLSKey       string
+	CORSOrigins  []string
+	DrainTimeout time.Duration
+
+	Binding       emailprovider.BindingMode
+	SenderDomains []string
+
+	EHLOName           string
+	CAFile             string // PEM file of more certificate authorities for mail servers
+	PlaintextAuthHosts []string
+	DeliveryTimeout    time.Duration // 0 for the default
+	StepTimeout        time.Duration // 0 for the default
+
+	Sunset           time.Time
+	RefuseDeprecated bool
+
+	Log *slog.Logger
+	Now func() time.Time // time.Now if nil
+}

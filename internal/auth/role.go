@@ -1,0 +1,58 @@
+package auth
+
+import "slices"
+
+// Permissions that methods ask for.
+const (
+	ReadProviders  = "iam.read"
+	WriteProviders = "iam.write"
+	ReadTokens     = "token.read"
+	WriteTokens    = "token.write"
+	WriteSystem    = "system.write" // what touches all instances, such as the keyset
+)
+
+// permissions of each role. The IAM_ roles are ZITADEL's.
+var permissions = map[string][]string{
+	"SYSTEM_OWNER":     {WriteSystem},
+	"IAM_OWNER":        {ReadProviders, WriteProviders, ReadTokens, WriteTokens},
+	"IAM_OWNER_VIEWER": {ReadProviders, ReadTokens},
+	"IAM_LOGIN_CLIENT": {ReadProviders},
+}
+
+// Roles returns the names of all roles, sorted.
+func Roles() []string {
+	names := make([]string, 0, len(permissions))
+	for name := range permissions {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// adminRoles are the roles of the token that an installation starts with.
+var adminRoles = []string{"IAM_OWNER", "SYSTEM_OWNER"}
+
+// Caller is who calls: a token of one instance. The zero Caller may do nothing.
+type Caller struct {
+	Instance string
+	TokenID  string
+	Name     string
+	Roles    []string
+}
+
+// May reports whether one of the caller's roles has the permission.
+func (c Caller) May(permission string) bool {
+	return slices.ContainsFunc(c.Roles, func(role string) bool {
+		return slices.Contains(permissions[role], permission)
+	})
+}
+
+// mayGive reports whether the caller has every permission of the role.
+func (c Caller) mayGive(role string) bool {
+	for _, p := range permissions[role] {
+		if !c.May(p) {
+			return false
+		}
+	}
+	return true
+}

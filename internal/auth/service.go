@@ -1,0 +1,171 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/mailkeep/mailkeep/internal/fault"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+const (
+	// prefix starts every token that Mailkeep makes, so that secret scanners can find them.
+	prefix = "mailkeep_"
+	// maxToken bounds what is hashed, in bytes.
+	maxToken = 8192
+	// minChosen is the least length of a token that an operator chose, in bytes.
+	minChosen = 32
+	// adminID is the id of the token that an installation starts with.
+	adminID = "admin"
+)
+
+// What a caller without a valid token hears. All invalid tokens look the same.
+var (
+	errMissing   = fault.New(fault.Unauthenticated, "", "auth header missing")
+	errNotBearer = fault.New(fault.Unauthenticated, "AUTH-toLo1", "auth header is not of the form Bearer <token>")
+	errInvalid   = fault.New(fault.Unauthenticated, "AUTH-7fs1e", "token is invalid or expired")
+	errDenied    = fault.New(fault.PermissionDenied, "AUTH-5mWD2", "no permission for this method")
+)
+
+// Service is every operation on tokens. It is safe for concurrent use.
+type Service struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewService returns a Service; now is time.Now outside of tests.
+func NewService(store Store, now func() time.Time) *Service { return &Service{store: store, now: now} }
+
+// Authenticate turns the values of the Authorization header into a Caller of the instance.
+func (s *Service) Authenticate(ctx context.Context, instance string, authorization []string) (Caller, error) {
+	if len(authorization) == 0 || authorization[0] == "" && len(authorization) == 1 {
+		return Caller{}, errMissing
+	}
+	scheme, token, ok := strings.Cut(authorization[0], " ")
+	if !ok || len(authorization) > 1 || !strings.EqualFold(scheme, "Bearer") {
+		return Caller{}, errNotBearer
+	}
+	if token == "" || len(token) > maxToken {
+		return Caller{}, errInvalid
+	}
+	hash := sha256.Sum256([]byte(token))
+	t, err := s.store.TokenByHash(ctx, hash)
+	if errors.Is(err, ErrNotFound) {
+		return Caller{}, errInvalid
+	}
+	if err != nil {
+		return Caller{}, err
+	}
+	if subtle.ConstantTimeCompare(t.Hash[:], hash[:]) != 1 || t.Instance != instance || s.expired(t) {
+		return Caller{}, errInvalid
+	}
+	return Caller{Instance: t.Instance, TokenID: t.ID, Name: t.Name, Roles: t.Roles}, nil
+}
+
+func (s *Service) expired(t Token) bool { return !t.Expires.IsZero() && !s.now().Before(t.Expires) }
+
+// Authorize returns nil if the caller has the permission; an empty permission is nobody's.
+func Authorize(c Caller, permission string) error {
+	if permission == "" || !c.May(permission) {
+		return errDenied
+	}
+	return nil
+}
+
+// Create makes a token for the caller's instance and returns it with what the holder sends. A
+// lifetime of 0 is for ever.
+func (s *Service) Create(ctx context.Context, by Caller, name string, roles []string, lifetime time.Duration) (Token, secret.Text, error) {
+	if err := checkNew(by, name, roles, lifetime); err != nil {
+		return Token{}, secret.Text{}, err
+	}
+	id := strings.ToLower(rand.Text()[:12])
+	plain := newToken(id)
+	now := s.now().UTC().Truncate(time.Microsecond)
+	t := Token{
+		Instance: by.Instance, ID: id, Name: name, Roles: roles, Created: now,
+		Hash: sha256.Sum256([]byte(plain.Reveal())),
+	}
+	if lifetime > 0 {
+		t.Expires = now.Add(lifetime)
+	}
+	return t, plain, s.store.PutToken(ctx, t)
+}
+
+func checkNew(by Caller, name string, roles []string, lifetime time.Duration) error {
+	if strings.TrimSpace(name) == "" || strings.ContainsFunc(name, unicode.IsControl) {
+		return fault.New(fault.InvalidArgument, "MAILKEEP-NAME", "name is empty or contains control characters")
+	}
+	if lifetime < 0 {
+		return fault.New(fault.InvalidArgument, "MAILKEEP-LIFETIME", "lifetime is negative")
+	}
+	if len(roles) == 0 {
+		return unknownRole("roles is empty")
+	}
+	for _, role := range roles {
+		if _, ok := permissions[role]; !ok {
+			return unknownRole("roles contains one that does not exist")
+		}
+		if !by.mayGive(role) {
+			return fault.Newf(fault.PermissionDenied, "MAILKEEP-ROLE", "role %s has permissions that you do not have", role)
+		}
+	}
+	return nil
+}
+
+func unknownRole(text string) error {
+	return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "%s; there are %s", text, strings.Join(Roles(), ", "))
+}
+
+// newToken returns mailkeep_<id>.<256 random bits>.
+func newToken(id string) secret.Text {
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	return secret.New(prefix + id + "." + base64.RawURLEncoding.EncodeToString(random[:]))
+}
+
+// List returns the tokens of the caller's instance, oldest first.
+func (s *Service) List(ctx context.Context, by Caller) ([]Token, error) {
+	return s.store.Tokens(ctx, by.Instance)
+}
+
+// Revoke ends a token at once.
+func (s *Service) Revoke(ctx context.Context, by Caller, id string) error {
+	err := s.store.RevokeToken(ctx, by.Instance, id)
+	if errors.Is(err, ErrNotFound) {
+		return fault.New(fault.NotFound, "MAILKEEP-TOKEN", "token not found")
+	}
+	return err
+}
+
+// NewAdminToken returns a token to hand to SetAdminToken.
+func NewAdminToken() secret.Text { return newToken(adminID) }
+
+// SetAdminToken makes token the admin token of the instance, in place of the one before. It may be
+// any text of at least 32 bytes that fits in a header.
+func (s *Service) SetAdminToken(ctx context.Context, instance string, token secret.Text) error {
+	plain := token.Reveal()
+	if len(plain) < minChosen || len(plain) > maxToken {
+		return fmt.Errorf("the admin token must have %d to %d bytes", minChosen, maxToken)
+	}
+	if strings.ContainsFunc(plain, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("the admin token may have only printable ASCII characters and no spaces")
+	}
+	return s.store.PutToken(ctx, Token{
+		Instance: instance, ID: adminID, Name: adminID, Roles: adminRoles,
+		Hash: sha256.Sum256([]byte(plain)), Created: s.now().UTC().Truncate(time.Microsecond),
+	})
+}
+
+// HasTokens reports whether the instance has any token, which is so after its first start.
+func (s *Service) HasTokens(ctx context.Context, instance string) (bool, error) {
+	tokens, err := s.store.Tokens(ctx, instance)
+	return len(tokens) > 0, err
+}

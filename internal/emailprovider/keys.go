@@ -1,0 +1,105 @@
+package emailprovider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// resealBatch is how many providers are loaded at once while resealing.
+const resealBatch = 200
+
+// Reseal seals every secret that is not sealed with the primary key again, over all instances, and
+// returns how many. A secret that does not open is left as it is and named in the error, after all
+// others are done.
+func Reseal(ctx context.Context, vault Vault, sealer Sealer, primary uint32) (resealed uint64, err error) {
+	keys, err := vault.KeysInUse(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var failures []error
+	for _, key := range keys {
+		if key == primary {
+			continue
+		}
+		n, err := resealKey(ctx, vault, sealer, key, &failures)
+		resealed += n
+		if err != nil {
+			return resealed, err
+		}
+	}
+	return resealed, errors.Join(failures...)
+}
+
+func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32, failures *[]error) (resealed uint64, err error) {
+	var last Provider
+	for {
+		batch, err := vault.SealedBy(ctx, key, last.Instance, last.ID, resealBatch)
+		if err != nil || len(batch) == 0 {
+			return resealed, err
+		}
+		for _, p := range batch {
+			last = p
+			switch err := resealOne(ctx, vault, sealer, p); {
+			case errors.Is(err, ErrConflict):
+				// Changed meanwhile, so sealed with the primary key by whoever changed it.
+			case err != nil && ctx.Err() != nil:
+				return resealed, ctx.Err()
+			case err != nil:
+				*failures = append(*failures, fmt.Errorf("provider %s of instance %s: %w", p.ID, p.Instance, err))
+			default:
+				resealed++
+			}
+		}
+	}
+}
+
+func resealOne(ctx context.Context, vault Vault, sealer Sealer, p Provider) error {
+	plain, err := sealer.Open(p.Credential.Sealed, p.binding())
+	if err != nil {
+		return err
+	}
+	sealed, err := sealer.Seal(plain, p.binding())
+	if err != nil {
+		return err
+	}
+	return vault.Reseal(ctx, p, sealed)
+}
+
+// sampleSize is how many secrets of each key CheckKeys tries, and how many providers it names.
+const sampleSize = 5
+
+// CheckKeys refuses a keyset that can't open what is stored: for each key in use some secret must
+// open. One damaged secret among others is that provider's trouble only.
+func CheckKeys(ctx context.Context, vault Vault, sealer Sealer) error {
+	keys, err := vault.KeysInUse(ctx)
+	if err != nil {
+		return err
+	}
+	var missing []error
+	for _, key := range keys {
+		sample, err := vault.SealedBy(ctx, key, "", "", sampleSize)
+		if err != nil {
+			return err
+		}
+		opens := func(p Provider) bool { _, err := sealer.Open(p.Credential.Sealed, p.binding()); return err == nil }
+		if !slices.ContainsFunc(sample, opens) {
+			missing = append(missing, fmt.Errorf("the keyset can't open what key %d sealed: the secrets of provider %s",
+				key, names(sample)))
+		}
+	}
+	return errors.Join(missing...)
+}
+
+func names(sample []Provider) string {
+	ids := make([]string, 0, len(sample))
+	for _, p := range sample {
+		ids = append(ids, p.ID+" (instance "+p.Instance+")")
+	}
+	if len(sample) == sampleSize {
+		ids = append(ids, "and possibly more")
+	}
+	return strings.Join(ids, ", ")
+}

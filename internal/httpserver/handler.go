@@ -1,0 +1,121 @@
+// Package httpserver is the one port: every protocol, REST, health, CORS, the access log, TLS, and
+// an orderly end.
+package httpserver
+
+import (
+	"net/http"
+	"strings"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	"github.com/mailkeep/mailkeep/internal/method"
+	"github.com/mailkeep/mailkeep/internal/rest"
+	"github.com/mailkeep/mailkeep/internal/rpc"
+)
+
+// MaxBytes is the default bound of a request body.
+const MaxBytes = 64 << 10
+
+// Options is what the handler is made with.
+type Options struct {
+	Methods     method.Set              // that have REST routes
+	MaxBytes    int                     // of each message; MaxBytes if 0
+	MaxBody     int64                   // of a whole request body, all messages of a stream; MaxBytes and some framing if 0
+	CORSOrigins []string                // any origin if empty
+	Pages       map[string]http.Handler // more routes by ServeMux pattern, such as "GET /livez"
+	AccessLog   func(*rpc.Call, *http.Request, Response)
+}
+
+// NewHandler returns the one handler for everything that server serves.
+func NewHandler(server *connect.Server, o Options) http.Handler {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = MaxBytes
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = int64(o.MaxBytes) + frameOverhead
+	}
+	options := []connecthttp.Option{
+		connecthttp.WithCodecs(binaryCodec, rpc.NewJSONCodec()),
+		connecthttp.WithReadMaxBytes(o.MaxBytes),
+	}
+	unknown := unknownMethod(connecthttp.NewErrorWriter(options...))
+	procedures := http.NewServeMux()
+	connecthttp.Mount(procedureMux{procedures, unknown}, server, options...)
+	procedures.Handle("/", unknownService(unknown))
+
+	routes := rest.New(server, o.Methods, rest.Options{MaxBytes: o.MaxBytes, Procedures: procedures})
+	root := http.NewServeMux()
+	for pattern, page := range o.Pages {
+		root.Handle(pattern, page)
+	}
+	root.Handle("/", split(procedures, routes))
+
+	var h http.Handler = root
+	h = webText(h)
+	h = http.MaxBytesHandler(h, o.MaxBody)
+	h = allowOrigins(o.CORSOrigins, h)
+	return observe(o.AccessLog, h)
+}
+
+// frameOverhead is what framing and its base64 form may add to a message of the allowed size.
+const frameOverhead = 64 << 10
+
+// split tells RPC paths (/package.Service/Method) from REST paths: only the former have a dot in
+// their first segment.
+func split(procedures, routes http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); strings.Contains(first, ".") {
+			procedures.ServeHTTP(w, r)
+			return
+		}
+		routes.ServeHTTP(w, r)
+	})
+}
+
+// procedureMux puts an UNIMPLEMENTED in the caller's framing where Mount would put its catch-all,
+// which answers 505 to gRPC-Web over HTTP/1.1.
+type procedureMux struct {
+	*http.ServeMux
+	unknown http.Handler
+}
+
+// Handle implements connecthttp.ServeMux.
+func (m procedureMux) Handle(pattern string, h http.Handler) {
+	if strings.HasSuffix(pattern, "/") {
+		h = m.unknown
+	}
+	m.ServeMux.Handle(pattern, h)
+}
+
+func unknownMethod(errors *connecthttp.ErrorWriter) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || !errors.IsSupported(r) {
+			rest.NotFound(w, r)
+			return
+		}
+		err := connect.Errorf(connect.CodeUnimplemented, "unknown method")
+		_ = errors.Write(w, r, err) // a client that went away has nobody to tell
+	})
+}
+
+// unknownService answers like unknown, with 404 instead of 501 for a Connect unary call: that is the
+// status for a path which is none of the server's.
+func unknownService(unknown http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		unknown.ServeHTTP(notImplementedAsNotFound{w}, r)
+	})
+}
+
+type notImplementedAsNotFound struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w notImplementedAsNotFound) WriteHeader(code int) {
+	if code == http.StatusNotImplemented {
+		code = http.StatusNotFound
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for http.ResponseController.
+func (w notImplementedAsNotFound) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,133 @@
+// Package rest serves the REST routes that the google.api.http options of the descriptors name, on
+// the same interceptor chain as every RPC (connect.Server.Call).
+//
+// A request with a gRPC or gRPC-Web content type and a framed body is handed to the RPC handler of
+// the same method, and answered in its framing: the admin API documents those content types on its
+// REST paths.
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/mailkeep/mailkeep/internal/method"
+	"github.com/mailkeep/mailkeep/internal/rpc"
+)
+
+// anything is the pattern of requests that no route matches.
+const anything = "/"
+
+// Options is what a Handler works with.
+type Options struct {
+	MaxBytes   int          // of a request body, before and after decompression
+	Procedures http.Handler // serves the methods as RPCs, for framed requests
+}
+
+// Handler serves REST routes. A request that is no route's is answered 404 or 405.
+type Handler struct {
+	server  *connect.Server
+	mux     *http.ServeMux
+	options Options
+	codec   rpc.JSONCodec
+}
+
+// New returns a handler of the methods' routes.
+func New(server *connect.Server, methods method.Set, options Options) *Handler {
+	h := &Handler{server: server, mux: http.NewServeMux(), options: options, codec: rpc.NewJSONCodec()}
+	for _, m := range methods {
+		h.mux.Handle(m.Route.Verb+" "+m.Route.Path, h.serve(m))
+	}
+	h.mux.HandleFunc(anything, h.noRoute)
+	return h
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := r.URL.EscapedPath(); path.Clean(p) != p {
+		NotFound(w, r) // the mux would redirect, and a client would repeat its token elsewhere
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// noRoute answers what no route matches.
+func (h *Handler) noRoute(w http.ResponseWriter, r *http.Request) {
+	allowed := h.allowed(r)
+	if len(allowed) == 0 && isGRPC(r) {
+		h.options.Procedures.ServeHTTP(w, r) // says UNIMPLEMENTED in the caller's framing
+		return
+	}
+	if len(allowed) == 0 {
+		NotFound(w, r)
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	writeStatus(w, http.StatusMethodNotAllowed, status{Code: connect.CodeUnimplemented, Message: "Method Not Allowed"})
+}
+
+// NotFound answers what no route answers.
+func NotFound(w http.ResponseWriter, _ *http.Request) {
+	writeStatus(w, http.StatusNotFound, status{Code: connect.CodeNotFound, Message: "Not Found"})
+}
+
+// allowed returns the verbs that have a route at the request's path.
+func (h *Handler) allowed(r *http.Request) []string {
+	var verbs []string
+	for _, verb := range []string{"DELETE", "GET", "POST", "PUT"} {
+		probe := &http.Request{Method: verb, URL: r.URL, Host: r.Host}
+		if _, pattern := h.mux.Handler(probe); pattern != anything {
+			verbs = append(verbs, verb)
+		}
+	}
+	return verbs
+}
+
+// serve returns the handler of one route.
+func (h *Handler) serve(m *method.Method) http.Handler {
+	variables := m.Route.Variables()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		call := rpc.CallFrom(r.Context())
+		for _, name := range variables {
+			call.PathValues = append(call.PathValues, rpc.PathValue{Name: name, Value: r.PathValue(name)})
+		}
+		if body, framed := peekFrame(r); framed {
+			h.delegate(w, r, m, body)
+			return
+		}
+		h.call(w, r, m)
+	})
+}
+
+// delegate hands a framed request to the procedure's own handler.
+func (h *Handler) delegate(w http.ResponseWriter, r *http.Request, m *method.Method, body *framedBody) {
+	inner := r.Clone(r.Context())
+	inner.Method, inner.Body = http.MethodPost, body
+	inner.URL = &url.URL{Path: m.Procedure}
+	h.options.Procedures.ServeHTTP(w, inner)
+}
+
+// call makes the call with a JSON body and writes its answer.
+func (h *Handler) call(w http.ResponseWriter, r *http.Request, m *method.Method) {
+	info := &connect.CallInfo{
+		Spec:     connect.Spec{Procedure: m.Procedure, Schema: m.Descriptor},
+		PeerAddr: r.RemoteAddr, Protocol: "rest", Codec: connect.CodecNameJSON,
+		RequestEncoding: connect.CompressionNameIdentity, ResponseEncoding: connect.CompressionNameIdentity,
+	}
+	for name, values := range r.Header {
+		info.RequestHeader().SetValues(name, values)
+	}
+	stream := &stream{ctx: r.Context(), request: r, handler: h, readBody: m.Route.Body}
+	err := h.server.Call(r.Context(), m.Procedure, info, stream)
+	for name, values := range info.ResponseHeader().All() {
+		w.Header()[name] = values
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, stream.response.Bytes())
+}

@@ -1,0 +1,59 @@
+// Package rpc is the interceptor chain that every call goes through, whatever protocol brought it,
+// in this order: one record of the call, instance, token, permission, deprecation, decoding and
+// validation, then the handler. Nothing of a request message is decoded before the caller is known.
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/method"
+)
+
+// Call is what is known of the call under way. Its fields are set as the call goes through the
+// chain; the access log reads them when it has ended.
+type Call struct {
+	RequestID string
+	Started   time.Time
+	Protocol  string         // connect, grpc, grpcweb or rest; empty for what is not an RPC
+	Method    *method.Method // nil for methods without a policy, such as health
+	Procedure string
+	UserAgent string
+	Host      string // that the request is for
+	Caller    auth.Caller
+	Code      string // such as ok or not_found; empty if the call did not get to the chain
+	ErrorID   string // such as QUERY-fwofw
+
+	PathValues []PathValue // from a REST path; they win over the message
+}
+
+// PathValue is the value of a variable of a REST route.
+type PathValue struct{ Name, Value string }
+
+type callKey struct{}
+
+// WithCall returns a context that carries the call.
+func WithCall(ctx context.Context, c *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// CallFrom returns the call that ctx carries; outside of any, an empty one.
+func CallFrom(ctx context.Context) *Call {
+	if c, ok := ctx.Value(callKey{}).(*Call); ok {
+		return c
+	}
+	return &Call{}
+}
+
+// ProviderCaller returns the caller in the words of the domain.
+func (c *Call) ProviderCaller() emailprovider.Caller {
+	return emailprovider.Caller{
+		Instance: c.Caller.Instance,
+		Actor: emailprovider.Actor{
+			TokenID: c.Caller.TokenID, Name: c.Caller.Name, Protocol: c.Protocol, Procedure: c.Procedure,
+			UserAgent: c.UserAgent, RequestID: c.RequestID,
+		},
+	}
+}

@@ -1,0 +1,104 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/method"
+)
+
+// Authenticator turns an Authorization header into a caller.
+type Authenticator interface {
+	Authenticate(ctx context.Context, instance string, authorization []string) (auth.Caller, error)
+}
+
+// Instances knows which instance a request is for.
+type Instances interface {
+	ByHost(ctx context.Context, host string) (string, error)
+}
+
+// Config is what the chain works with.
+type Config struct {
+	Methods     method.Set
+	Open        []string // full names of services that need no token, such as grpc.health.v1.Health
+	Instances   Instances
+	Tokens      Authenticator
+	Deprecation Deprecation
+	Log         *slog.Logger
+}
+
+// Interceptors returns the chain, outermost first.
+func Interceptors(c Config) []connect.ServerInterceptor {
+	return []connect.ServerInterceptor{c.observe, c.admit, c.deprecate, c.decode}
+}
+
+// observe notes what the call is and how it ends, stops panics, and maps every error.
+func (c Config) observe(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) (err error) {
+		call := CallFrom(ctx)
+		info, _ := connect.CallInfoForServerContext(ctx)
+		call.Protocol, call.Procedure, call.Method = info.Protocol, spec.Procedure, c.Methods[spec.Procedure]
+		call.UserAgent = userAgent(info.RequestHeader())
+		defer func() {
+			if p := recover(); p != nil {
+				c.Log.ErrorContext(ctx, "panic", "request_id", call.RequestID, "procedure", spec.Procedure,
+					"type", typeName(p), "stack", string(debug.Stack()))
+				err = internalError(call)
+			}
+		}()
+		err = c.mapError(ctx, call, next(ctx, spec, stream))
+		if connect.CodeOf(err) == connect.CodeUnauthenticated && err != nil {
+			info.ResponseHeader().Set("Www-Authenticate", "Bearer")
+		}
+		return err
+	}
+}
+
+// userAgent prefers what browsers let scripts set.
+func userAgent(h *connect.Header) string {
+	if ua := h.Get("X-User-Agent"); ua != "" {
+		return ua
+	}
+	return h.Get("User-Agent")
+}
+
+// admit decides who calls, for which instance, and whether they may.
+func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		if c.isOpen(spec.Procedure) {
+			return next(ctx, spec, stream)
+		}
+		call := CallFrom(ctx)
+		instance, err := c.Instances.ByHost(ctx, call.Host)
+		if err != nil {
+			return err
+		}
+		info, _ := connect.CallInfoForServerContext(ctx)
+		call.Caller, err = c.Tokens.Authenticate(ctx, instance, info.RequestHeader().Values("Authorization"))
+		if err != nil {
+			return err
+		}
+		permission := ""
+		if call.Method != nil {
+			permission = call.Method.Permission
+		}
+		if err := auth.Authorize(call.Caller, permission); err != nil {
+			return err
+		}
+		return next(ctx, spec, stream)
+	}
+}
+
+func (c Config) isOpen(procedure string) bool {
+	for _, service := range c.Open {
+		if strings.HasPrefix(procedure, "/"+service+"/") {
+			return true
+		}
+	}
+	return false
+}

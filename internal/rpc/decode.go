@@ -1,0 +1,63 @@
+package rpc
+
+import (
+	"context"
+	"regexp"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// decode makes the stream put path values into what it receives, validate it, and keep quiet about
+// what it could not decode.
+func (c Config) decode(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		call := CallFrom(ctx)
+		if call.Method == nil {
+			return next(ctx, spec, stream)
+		}
+		return next(ctx, spec, &decodingStream{ServerStream: stream, call: call})
+	}
+}
+
+type decodingStream struct {
+	connect.ServerStream
+	call *Call
+}
+
+// Receive implements connect.ServerStream.
+func (s *decodingStream) Receive(msg any) error {
+	if err := s.ServerStream.Receive(msg); err != nil {
+		return hideInput(err)
+	}
+	m, ok := msg.(proto.Message)
+	if !ok {
+		return nil
+	}
+	setPathValues(m.ProtoReflect(), s.call.PathValues)
+	return checkRules(m.ProtoReflect())
+}
+
+func setPathValues(m protoreflect.Message, values []PathValue) {
+	for _, v := range values {
+		if fd := m.Descriptor().Fields().ByName(protoreflect.Name(v.Name)); fd != nil {
+			m.Set(fd, protoreflect.ValueOfString(v.Value))
+		}
+	}
+}
+
+var position = regexp.MustCompile(`\(line \d+:\d+\)`)
+
+// hideInput replaces the text of a decoding error, because decoders quote what they stumble over
+// and that may be a password. Where it was stays.
+func hideInput(err error) error {
+	if connect.CodeOf(err) != connect.CodeInvalidArgument {
+		return err
+	}
+	const text = "the request message can't be decoded"
+	if at := position.FindString(err.Error()); at != "" {
+		return connect.NewError(connect.CodeInvalidArgument, text+" "+at)
+	}
+	return connect.NewError(connect.CodeInvalidArgument, text)
+}

@@ -1,0 +1,97 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
+
+	zitadelv1 "github.com/mailkeep/mailkeep/gen/zitadel/v1"
+	"github.com/mailkeep/mailkeep/internal/fault"
+)
+
+// codes maps every kind of failure to its status.
+var codes = map[fault.Kind]connect.Code{
+	fault.Internal:           connect.CodeInternal,
+	fault.InvalidArgument:    connect.CodeInvalidArgument,
+	fault.NotFound:           connect.CodeNotFound,
+	fault.AlreadyExists:      connect.CodeAlreadyExists,
+	fault.PermissionDenied:   connect.CodePermissionDenied,
+	fault.Unauthenticated:    connect.CodeUnauthenticated,
+	fault.FailedPrecondition: connect.CodeFailedPrecondition,
+	fault.Aborted:            connect.CodeAborted,
+	fault.ResourceExhausted:  connect.CodeResourceExhausted,
+	fault.Unavailable:        connect.CodeUnavailable,
+	fault.Unimplemented:      connect.CodeUnimplemented,
+}
+
+// mapError is the one place where an error becomes what the caller is told. What is neither a
+// *fault.Error nor a verdict of the transport is told to the log only.
+func (c Config) mapError(ctx context.Context, call *Call, err error) error {
+	if err == nil {
+		call.Code = "ok"
+		return nil
+	}
+	mapped := c.toConnect(ctx, call, err)
+	call.Code = mapped.Code().String()
+	return mapped
+}
+
+func (c Config) toConnect(ctx context.Context, call *Call, err error) *connect.Error {
+	var known *fault.Error
+	var transport *connect.Error
+	switch {
+	case errors.As(err, &known):
+		call.ErrorID = known.ID
+		if known.Kind == fault.Internal || known.Kind == fault.Unavailable || known.Kind == fault.ResourceExhausted {
+			c.Log.ErrorContext(ctx, "call failed", "request_id", call.RequestID, "procedure", call.Procedure, "err", err)
+		}
+		return fromFault(known)
+	case errors.As(err, &transport):
+		return transport
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, "the caller went away")
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, "the deadline passed")
+	default:
+		c.Log.ErrorContext(ctx, "call failed", "request_id", call.RequestID, "procedure", call.Procedure, "err", err)
+		return internalError(call)
+	}
+}
+
+func fromFault(f *fault.Error) *connect.Error {
+	mapped := connect.NewError(codes[f.Kind], f.Message())
+	if f.ID == "" {
+		return mapped
+	}
+	detail, err := connectproto.NewErrorDetail(&zitadelv1.ErrorDetail{Id: f.ID, Message: f.Text})
+	if err != nil {
+		return mapped
+	}
+	return mapped.WithDetail(detail)
+}
+
+// internalError says no more than where to look.
+func internalError(call *Call) *connect.Error {
+	call.Code = connect.CodeInternal.String()
+	return connect.Errorf(connect.CodeInternal, "internal error; the log has more under request id %s", call.RequestID)
+}
+
+// typeName describes a panic without its value, which may hold anything.
+func typeName(p any) string {
+	if err, ok := p.(error); ok {
+		return fmt.Sprintf("%T: %s", p, runtimeText(err))
+	}
+	return fmt.Sprintf("%T", p)
+}
+
+// runtimeText is the text of errors of the Go runtime, which name types and indexes only.
+func runtimeText(err error) string {
+	var r interface{ RuntimeError() }
+	if errors.As(err, &r) {
+		return err.Error()
+	}
+	return "not shown"
+}

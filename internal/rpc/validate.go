@@ -1,0 +1,115 @@
+package rpc
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/mailkeep/mailkeep/internal/address"
+	"github.com/mailkeep/mailkeep/internal/fault"
+)
+
+// checkRules holds a message to the buf.validate rules in its descriptor. It knows the rules that the
+// admin API uses and words a violation as that API does, which is why it is not protovalidate.
+func checkRules(m protoreflect.Message) error {
+	if violation := check(m); violation != "" {
+		return fault.New(fault.InvalidArgument, "", violation)
+	}
+	return nil
+}
+
+// rule is a field and what it is held to.
+type rule struct {
+	field protoreflect.FieldDescriptor
+	rules *validate.FieldRules // nil for a message field without any of its own
+}
+
+var rulesByMessage sync.Map // protoreflect.FullName -> []rule
+
+func rulesOf(d protoreflect.MessageDescriptor) []rule {
+	if known, ok := rulesByMessage.Load(d.FullName()); ok {
+		return known.([]rule)
+	}
+	var rules []rule
+	for i := range d.Fields().Len() {
+		fd := d.Fields().Get(i)
+		set, _ := proto.GetExtension(fd.Options(), validate.E_Field).(*validate.FieldRules)
+		if set != nil || fd.Kind() == protoreflect.MessageKind && !fd.IsList() && !fd.IsMap() {
+			rules = append(rules, rule{fd, set})
+		}
+	}
+	rulesByMessage.Store(d.FullName(), rules)
+	return rules
+}
+
+// check returns the first violation in the order of the fields, or nothing.
+func check(m protoreflect.Message) string {
+	for _, r := range rulesOf(m.Descriptor()) {
+		where := fmt.Sprintf("invalid %s.%s", m.Descriptor().Name(), goName(r.field.Name()))
+		if r.field.Kind() == protoreflect.MessageKind && !r.field.IsList() {
+			if !m.Has(r.field) {
+				continue
+			}
+			if r.rules.GetDuration().GetConst() != nil && !proto.Equal(m.Get(r.field).Message().Interface(), r.rules.GetDuration().GetConst()) {
+				return where + ": value must equal 0s"
+			}
+			if inner := check(m.Get(r.field).Message()); inner != "" {
+				return where + ": embedded message failed validation | caused by: " + inner
+			}
+			continue
+		}
+		if violation := checkValue(where, m.Get(r.field), r); violation != "" {
+			return violation
+		}
+	}
+	return ""
+}
+
+func checkValue(where string, v protoreflect.Value, r rule) string {
+	if !r.field.IsList() {
+		if violation := checkString(v.String(), r.rules.GetString()); violation != "" {
+			return where + ": " + violation
+		}
+		return ""
+	}
+	repeated := r.rules.GetRepeated()
+	if limit := repeated.GetMaxItems(); limit > 0 && uint64(v.List().Len()) > limit {
+		return fmt.Sprintf("%s: value must contain no more than %d item(s)", where, limit)
+	}
+	for i := range v.List().Len() {
+		if violation := checkString(v.List().Get(i).String(), repeated.GetItems().GetString()); violation != "" {
+			return fmt.Sprintf("%s[%d]: %s", where, i, violation)
+		}
+	}
+	return ""
+}
+
+func checkString(s string, rules *validate.StringRules) string {
+	runes := uint64(utf8.RuneCountInString(s))
+	tooShort, tooLong := runes < rules.GetMinLen(), rules.HasMaxLen() && runes > rules.GetMaxLen()
+	switch {
+	case (tooShort || tooLong) && rules.HasMinLen() && rules.HasMaxLen():
+		return fmt.Sprintf("value length must be between %d and %d runes, inclusive", rules.GetMinLen(), rules.GetMaxLen())
+	case tooLong:
+		return fmt.Sprintf("value length must be at most %d runes", rules.GetMaxLen())
+	case tooShort:
+		return fmt.Sprintf("value length must be at least %d runes", rules.GetMinLen())
+	case rules.GetEmail() && address.Check(s) != nil:
+		return "value must be a valid email address"
+	}
+	return ""
+}
+
+// goName turns sender_address into SenderAddress.
+func goName(name protoreflect.Name) string {
+	var out strings.Builder
+	for part := range strings.SplitSeq(string(name), "_") {
+		out.WriteString(strings.ToUpper(part[:1]) + part[1:])
+	}
+	return out.String()
+}

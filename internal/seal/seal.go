@@ -1,0 +1,149 @@
+// Package seal encrypts secrets with a Tink keyset: AES-256-GCM, the primary key seals, every key
+// of the set opens. What a secret belongs to goes in as associated data, so a ciphertext opens
+// nowhere else.
+//
+// The keyset is kept in clear, in a file that only the service can read; whoever has the file and
+// the database has the secrets.
+package seal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+// File is where a keyset is kept. Write is durable when it returns; Read answers fs.ErrNotExist
+// when nothing was written yet.
+type File interface {
+	Read() ([]byte, error)
+	Write(data []byte) error
+}
+
+// Keyset seals and opens. It is safe for concurrent use.
+type Keyset struct {
+	file File
+
+	mu     sync.RWMutex
+	handle *keyset.Handle
+	aead   tink.AEAD
+}
+
+// ErrNoKeyset is returned by Load when the file does not exist.
+var ErrNoKeyset = errors.New("seal: there is no keyset")
+
+// Load reads the keyset, or returns ErrNoKeyset.
+func Load(file File) (*Keyset, error) {
+	data, err := file.Read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoKeyset
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the keyset: %w", err)
+	}
+	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(data)))
+	if err != nil {
+		// The cause may quote the keyset.
+		return nil, errors.New("the keyset file is not a Tink keyset in JSON")
+	}
+	k := &Keyset{file: file}
+	return k, k.use(handle)
+}
+
+// Create makes a keyset with one new key and writes it.
+func Create(file File) (*Keyset, error) {
+	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	if err != nil {
+		return nil, err
+	}
+	k := &Keyset{file: file}
+	if err := k.write(handle); err != nil {
+		return nil, err
+	}
+	return k, k.use(handle)
+}
+
+// Rotate adds a new primary key and returns its id. It is in the file before it seals anything.
+func (k *Keyset) Rotate() (primary uint32, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	manager := keyset.NewManagerFromHandle(k.handle)
+	if primary, err = manager.Add(aead.AES256GCMKeyTemplate()); err != nil {
+		return 0, err
+	}
+	if err := manager.SetPrimary(primary); err != nil {
+		return 0, err
+	}
+	handle, err := manager.Handle()
+	if err != nil {
+		return 0, err
+	}
+	if err := k.write(handle); err != nil {
+		return 0, err
+	}
+	return primary, k.useLocked(handle)
+}
+
+// Seal implements emailprovider.Sealer.
+func (k *Keyset) Seal(plain secret.Text, to emailprovider.Binding) (emailprovider.Sealed, error) {
+	ciphertext, err := k.current().Encrypt([]byte(plain.Reveal()), to.AssociatedData())
+	if err != nil {
+		return emailprovider.Sealed{}, fmt.Errorf("seal: %w", err)
+	}
+	return emailprovider.Sealed{KeyID: keyID(ciphertext), Ciphertext: ciphertext}, nil
+}
+
+// Open implements emailprovider.Sealer.
+func (k *Keyset) Open(sealed emailprovider.Sealed, to emailprovider.Binding) (secret.Text, error) {
+	plain, err := k.current().Decrypt(sealed.Ciphertext, to.AssociatedData())
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("seal: %w", err)
+	}
+	return secret.New(string(plain)), nil
+}
+
+// keyID reads the id from the prefix that Tink puts before a ciphertext: one byte of version, then
+// four of the key's id.
+func keyID(ciphertext []byte) uint32 { return binary.BigEndian.Uint32(ciphertext[1:5]) }
+
+func (k *Keyset) current() tink.AEAD {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.aead
+}
+
+func (k *Keyset) use(handle *keyset.Handle) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.useLocked(handle)
+}
+
+func (k *Keyset) useLocked(handle *keyset.Handle) error {
+	primitive, err := aead.New(handle)
+	if err != nil {
+		return fmt.Errorf("the keyset is not for encryption with associated data: %w", err)
+	}
+	k.handle, k.aead = handle, primitive
+	return nil
+}
+
+func (k *Keyset) write(handle *keyset.Handle) error {
+	var buf bytes.Buffer
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
+		return errors.New("seal: the keyset can't be written as JSON")
+	}
+	if err := k.file.Write(buf.Bytes()); err != nil {
+		return fmt.Errorf("writing the keyset: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package seal_test
+
+import (
+	"errors"
+	"io/fs"
+	"reflect"
+	"testing"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/seal"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+// memory is a File; the real one is tested where it is made.
+type memory struct {
+	data []byte
+	full error
+}
+
+func (m *memory) Read() ([]byte, error) {
+	if m.data == nil {
+		return nil, fs.ErrNotExist
+	}
+	return m.data, nil
+}
+
+func (m *memory) Write(data []byte) error {
+	if m.full != nil {
+		return m.full
+	}
+	m.data = data
+	return nil
+}
+
+var (
+	here = emailprovider.Binding{
+		Instance: "default", Provider: "1", Field: "password", Version: 1, Host: "h:25", User: "u",
+		TokenEndpoint: "https://t", ClientID: "c",
+	}
+	plain = secret.New("pass wörd")
+)
+
+func create(t *testing.T) (*seal.Keyset, *memory) {
+	t.Helper()
+	file := &memory{}
+	k, err := seal.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, file
+}
+
+func mustSeal(t *testing.T, k *seal.Keyset) emailprovider.Sealed {
+	t.Helper()
+	sealed, err := k.Seal(plain, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
+func opens(k *seal.Keyset, s emailprovider.Sealed, to emailprovider.Binding) bool {
+	got, err := k.Open(s, to)
+	return err == nil && got.Reveal() == plain.Reveal()
+}
+
+// TestBoundToEverything changes each field of the binding in turn, by reflection, so that a field
+// added later and forgotten in AssociatedData fails here.
+func TestBoundToEverything(t *testing.T) {
+	k, _ := create(t)
+	sealed := mustSeal(t, k)
+	if !opens(k, sealed, here) {
+		t.Fatal("does not open where it was sealed")
+	}
+	for i := range reflect.TypeFor[emailprovider.Binding]().NumField() {
+		moved := here
+		f := reflect.ValueOf(&moved).Elem().Field(i)
+		if f.Kind() == reflect.String {
+			f.SetString(f.String() + "x")
+		} else {
+			f.SetUint(f.Uint() + 1)
+		}
+		if opens(k, sealed, moved) {
+			t.Errorf("opens with another %s", reflect.TypeFor[emailprovider.Binding]().Field(i).Name)
+		}
+	}
+	shifted := here
+	shifted.Host, shifted.User = "h:25u", ""
+	if opens(k, sealed, shifted) {
+		t.Error("opens when text moves from one field to the next")
+	}
+}
+
+func TestDamagedCiphertextDoesNotOpen(t *testing.T) {
+	k, _ := create(t)
+	sealed := mustSeal(t, k)
+	for i := range sealed.Ciphertext {
+		damaged := emailprovider.Sealed{KeyID: sealed.KeyID, Ciphertext: append([]byte(nil), sealed.Ciphertext...)}
+		damaged.Ciphertext[i] ^= 1
+		if opens(k, damaged, here) {
+			t.Fatalf("opens with byte %d changed", i)
+		}
+	}
+	for n := range sealed.Ciphertext {
+		if opens(k, emailprovider.Sealed{Ciphertext: sealed.Ciphertext[:n]}, here) {
+			t.Fatalf("opens when cut to %d bytes", n)
+		}
+	}
+}
+
+func TestRotate(t *testing.T) {
+	k, file := create(t)
+	before := mustSeal(t, k)
+	primary, err := k.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := mustSeal(t, k)
+	if after.KeyID != primary || before.KeyID == primary {
+		t.Errorf("sealed with %d before and %d after, primary %d", before.KeyID, after.KeyID, primary)
+	}
+	again, err := seal.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, keyset := range map[string]*seal.Keyset{"same": k, "loaded": again} {
+		if !opens(keyset, before, here) || !opens(keyset, after, here) {
+			t.Errorf("%s keyset does not open all", name)
+		}
+	}
+}
+
+// TestRotateWithoutDisk holds a key that could not be written to sealing nothing.
+func TestRotateWithoutDisk(t *testing.T) {
+	k, file := create(t)
+	before := mustSeal(t, k)
+	file.full = errors.New("no space left on device")
+	if _, err := k.Rotate(); !errors.Is(err, file.full) {
+		t.Fatalf("err = %v", err)
+	}
+	if after := mustSeal(t, k); after.KeyID != before.KeyID {
+		t.Error("seals with a key that is not in the file")
+	}
+}
+
+func TestLoad(t *testing.T) {
+	if _, err := seal.Load(&memory{}); !errors.Is(err, seal.ErrNoKeyset) {
+		t.Errorf("without a file: %v", err)
+	}
+	for _, junk := range []string{"", "{}", "not json", `{"primaryKeyId":1,"key":[{"keyData":{"value":"c2VjcmV0"}}]}`} {
+		if _, err := seal.Load(&memory{data: []byte(junk)}); err == nil {
+			t.Errorf("%q loads", junk)
+		}
+	}
+	_, file := create(t)
+	other, _ := create(t)
+	k, err := seal.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opens(other, mustSeal(t, k), here) {
+		t.Error("another keyset opens it")
+	}
+}

@@ -1,0 +1,145 @@
+// Package sqlstore keeps everything in an SQL database: providers and their events
+// (emailprovider.Store, emailprovider.Vault), tokens (auth.Store), uses of deprecated methods
+// (deprecation.Store). One *DB is all of these.
+//
+// There is one SQL text. What differs between databases is behind dialect.
+//
+// Times are kept to the microsecond. Failures that may pass are *fault.Error of kind Unavailable or
+// ResourceExhausted; the end of a caller's context comes back as such.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mailkeep/mailkeep/internal/fault"
+)
+
+// DB is a store. Its methods may be called concurrently.
+type DB struct {
+	reader   *sql.DB
+	writer   *sql.DB
+	dialect  dialect
+	now      func() time.Time
+	patience time.Duration // for a whole write, waiting included
+	hot      statements
+}
+
+// patience bounds a write: longer than SQLite waits for a lock, so that the answer names the lock.
+const patience = 5500 * time.Millisecond
+
+// statements are prepared once, because parsing them would cost more than running them.
+type statements struct {
+	provider, active, tokenByHash *sql.Stmt // of reader
+
+	next, demote, insert, update, remove, event *sql.Stmt // of writer
+}
+
+func (db *DB) prepare(ctx context.Context) error {
+	for _, s := range []struct {
+		on    *sql.DB
+		to    **sql.Stmt
+		query string
+	}{
+		{db.reader, &db.hot.provider, selectProvider},
+		{db.reader, &db.hot.active, selectActive},
+		{db.reader, &db.hot.tokenByHash, selectTokenByHash},
+		{db.writer, &db.hot.next, updateSequence},
+		{db.writer, &db.hot.demote, updateFormerActive},
+		{db.writer, &db.hot.insert, insertProvider},
+		{db.writer, &db.hot.update, updateProvider},
+		{db.writer, &db.hot.remove, deleteProvider},
+		{db.writer, &db.hot.event, insertEvent},
+	} {
+		stmt, err := s.on.PrepareContext(ctx, s.query)
+		if err != nil {
+			return fmt.Errorf("sqlstore: prepare %q: %w", s.query, err)
+		}
+		*s.to = stmt
+	}
+	return nil
+}
+
+// Close ends all connections. Everything acknowledged is durable without it.
+func (db *DB) Close() error { return errors.Join(db.reader.Close(), db.writer.Close()) }
+
+// AddInstance adds an instance without providers. One that exists is AlreadyExists.
+func (db *DB) AddInstance(ctx context.Context, id string) error {
+	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx,
+			`INSERT INTO instances (id, created) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`,
+			id, micros(db.now())))
+		if err == nil && n == 0 {
+			return fault.Newf(fault.AlreadyExists, "MAILKEEP-INSTANCE", "instance %q already exists", id)
+		}
+		return err
+	})
+}
+
+// write runs f in a transaction and makes it durable. When it returns an error nothing has changed,
+// except for errOutcomeUnknown.
+//
+// ctx and the store's patience bound the wait for the transaction and its beginning. Inside, f uses
+// the context it is given.
+func (db *DB) write(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
+	bounded, cancel := context.WithTimeout(ctx, db.patience)
+	defer cancel()
+	tx, err := db.writer.BeginTx(bounded, nil)
+	if err != nil {
+		return db.failed(ctx, bounded, err)
+	}
+	if err := f(db.dialect.statementContext(bounded), tx); err != nil {
+		_ = tx.Rollback() // The connection is discarded if even this fails.
+		return db.failed(ctx, bounded, err)
+	}
+	if err := tx.Commit(); err != nil {
+		if db.dialect.class(err) == brokenIO {
+			return errOutcomeUnknown.Because(err)
+		}
+		return db.failed(ctx, bounded, err)
+	}
+	return nil
+}
+
+// snapshot runs f in a transaction that reads everything as of one moment.
+func (db *DB) snapshot(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := db.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return db.failed(ctx, ctx, err)
+	}
+	defer func() { _ = tx.Rollback() }() // Nothing was written.
+	if err := f(tx); err != nil {
+		return db.failed(ctx, ctx, err)
+	}
+	return nil
+}
+
+// affected returns how many rows a statement touched.
+func affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// micros is how a time is stored: microseconds since 1970, and 0 for the zero time.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// fromMicros is the inverse of micros.
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}
+
+// signed fits a number that a client may have chosen into what databases can compare.
+func signed(n uint64) int64 { return int64(min(n, 1<<63-1)) }

@@ -1,0 +1,67 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/mailkeep/mailkeep/internal/fault"
+)
+
+// What callers are told when the machine below fails. All but the last say that nothing changed.
+var (
+	errBusy     = fault.New(fault.Unavailable, "MAILKEEP-STORE", "the store is busy, try again later")
+	errReadOnly = fault.New(fault.Unavailable, "MAILKEEP-STORE", "the store can not be written to at present")
+	errBroken   = fault.New(fault.Unavailable, "MAILKEEP-STORE", "the store can not be reached at present")
+	errFull     = fault.New(fault.ResourceExhausted, "MAILKEEP-STORE", "the store has no space left")
+
+	errOutcomeUnknown = fault.New(fault.Unavailable, "MAILKEEP-OUTCOME",
+		"the store failed while saving; the change may or may not have been made")
+)
+
+// class is what went wrong in a database, whichever it is.
+type class int
+
+const (
+	otherError class = iota // a bug, or a damaged database
+	uniqueViolation
+	locked
+	readOnly
+	full
+	brokenIO
+)
+
+// failed turns err into what a store answers. ctx is the caller's, bounded the one that was used.
+func (db *DB) failed(ctx, bounded context.Context, err error) error {
+	var known *fault.Error
+	switch {
+	case errors.As(err, &known):
+		return err
+	case ctx.Err() != nil && stopped(err):
+		return fmt.Errorf("sqlstore: %w", ctx.Err())
+	case bounded.Err() != nil && stopped(err):
+		return errBusy.Because(err)
+	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone):
+		return errBroken.Because(err)
+	}
+	switch db.dialect.class(err) {
+	case locked:
+		return errBusy.Because(err)
+	case readOnly:
+		return errReadOnly.Because(err)
+	case full:
+		return errFull.Because(err)
+	case brokenIO:
+		return errBroken.Because(err)
+	}
+	return err
+}
+
+// stopped reports whether err is how database/sql says that a context ended: as itself, or as a
+// transaction that was rolled back under the statement.
+func stopped(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, sql.ErrTxDone)
+}

@@ -1,0 +1,77 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+)
+
+const (
+	insertEvent = `INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol,
+			procedure, user_agent, request_id, details)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+		ON CONFLICT (provider_id) WHERE type = 'provider.added' DO NOTHING`
+
+	selectEvents = `SELECT sequence, type, provider_id, at, token_id, name, protocol, procedure,
+			user_agent, request_id, details
+		FROM events WHERE instance = $1 AND sequence > $2`
+	eventsOfAll = selectEvents + ` ORDER BY sequence LIMIT $3`
+	eventsOfOne = selectEvents + ` AND provider_id = $4 ORDER BY sequence LIMIT $3`
+)
+
+// details is the part of an event that nobody searches for.
+type details struct {
+	Fields            []string `json:"fields,omitempty"`
+	CredentialVersion uint64   `json:"credentialVersion,omitempty"`
+	KeptCredential    bool     `json:"keptCredential,omitempty"`
+}
+
+// record adds an event. The only conflict it can meet is a second first event of an id.
+func (db *DB) record(ctx context.Context, tx *sql.Tx, e emailprovider.Event) error {
+	d, err := json.Marshal(details{e.Fields, e.CredentialVersion, e.KeptCredential})
+	if err != nil {
+		return err
+	}
+	return oneOr(emailprovider.ErrIDTaken)(tx.StmtContext(ctx, db.hot.event).ExecContext(ctx,
+		e.Instance, e.Sequence, string(e.Type), e.ProviderID, micros(e.At), e.By.TokenID, e.By.Name,
+		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, string(d)))
+}
+
+// Events implements emailprovider.Store.
+func (db *DB) Events(ctx context.Context, instance, providerID string, after uint64, limit int) ([]emailprovider.Event, error) {
+	query, args := eventsOfAll, []any{instance, signed(after), limit}
+	if providerID != "" {
+		query, args = eventsOfOne, append(args, providerID)
+	}
+	rows, err := db.reader.QueryContext(ctx, query, args...)
+	events, err := collect(rows, err, func() (emailprovider.Event, error) {
+		e := emailprovider.Event{Instance: instance}
+		return e, scanEvent(rows, &e)
+	})
+	if err != nil {
+		return nil, db.failed(ctx, ctx, err)
+	}
+	return events, nil
+}
+
+func scanEvent(from scanner, e *emailprovider.Event) error {
+	var (
+		at  int64
+		raw []byte
+		d   details
+	)
+	err := from.Scan(&e.Sequence, &e.Type, &e.ProviderID, &at, &e.By.TokenID, &e.By.Name,
+		&e.By.Protocol, &e.By.Procedure, &e.By.UserAgent, &e.By.RequestID, &raw)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return fmt.Errorf("sqlstore: details of event %d of instance %s: %w", e.Sequence, e.Instance, err)
+	}
+	e.At = fromMicros(at)
+	e.Fields, e.CredentialVersion, e.KeptCredential = d.Fields, d.CredentialVersion, d.KeptCredential
+	return nil
+}

@@ -1,0 +1,96 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+)
+
+const (
+	selectProvider = `SELECT` + providerColumns + ` FROM providers WHERE instance = $1 AND id = $2`
+	selectActive   = `SELECT` + providerColumns + ` FROM providers WHERE instance = $1 AND active`
+
+	selectSequence = `SELECT sequence FROM instances WHERE id = $1`
+	countAll       = `SELECT count(*) FROM providers WHERE instance = $1`
+	countSMTP      = countAll + ` AND kind = 'smtp'`
+
+	listAll     = `SELECT` + providerColumns + ` FROM providers WHERE instance = $1`
+	listSMTP    = listAll + ` AND kind = 'smtp'`
+	oldestFirst = ` ORDER BY created, id LIMIT $2 OFFSET $3`
+	newestFirst = ` ORDER BY created DESC, id DESC LIMIT $2 OFFSET $3`
+)
+
+// Provider implements emailprovider.Store.
+func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.Provider, error) {
+	return db.oneProvider(ctx, db.hot.provider, instance, instance, id)
+}
+
+// Active implements emailprovider.Store.
+func (db *DB) Active(ctx context.Context, instance string) (emailprovider.Provider, error) {
+	return db.oneProvider(ctx, db.hot.active, instance, instance)
+}
+
+func (db *DB) oneProvider(ctx context.Context, query *sql.Stmt, instance string, args ...any) (emailprovider.Provider, error) {
+	if err := ctx.Err(); err != nil {
+		return emailprovider.Provider{}, fmt.Errorf("sqlstore: %w", err)
+	}
+	row := query.QueryRowContext(db.dialect.statementContext(ctx), args...)
+	p, err := scanProvider(row, &instance)
+	if errors.Is(err, sql.ErrNoRows) {
+		return p, emailprovider.ErrNotFound
+	}
+	if err != nil {
+		return p, db.failed(ctx, ctx, err)
+	}
+	return p, nil
+}
+
+// List implements emailprovider.Store.
+func (db *DB) List(ctx context.Context, instance string, q emailprovider.Query) (page emailprovider.Page, err error) {
+	list, count := listAll, countAll
+	if q.SMTPOnly {
+		list, count = listSMTP, countSMTP
+	}
+	if q.Ascending {
+		list += oldestFirst
+	} else {
+		list += newestFirst
+	}
+	err = db.snapshot(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, selectSequence, instance).Scan(&page.Sequence)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // An instance that does not exist has no providers.
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, count, instance).Scan(&page.Total); err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, list, instance, q.Limit, signed(q.Offset))
+		page.Providers, err = collect(rows, err, func() (emailprovider.Provider, error) {
+			return scanProvider(rows, &instance)
+		})
+		return err
+	})
+	return page, err
+}
+
+// collect reads all rows of a query, whose error it takes too.
+func collect[T any](rows *sql.Rows, err error, scan func() (T, error)) (all []T, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err says what went wrong.
+	for rows.Next() {
+		one, err := scan()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}

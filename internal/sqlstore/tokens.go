@@ -1,0 +1,100 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/fault"
+)
+
+const (
+	// For the casts see providerColumns.
+	tokenColumns = ` CAST(instance AS TEXT) AS a, CAST(id AS TEXT) AS b, CAST(name AS TEXT) AS c,
+		CAST(roles AS TEXT) AS d, CAST(created AS BIGINT) AS e, CAST(expires AS BIGINT) AS f`
+
+	selectTokenByHash = `SELECT` + tokenColumns + ` FROM tokens WHERE hash = $1`
+	selectTokens      = `SELECT` + tokenColumns + `, hash AS g FROM tokens
+		WHERE instance = $1 ORDER BY created, id`
+
+	upsertToken = `INSERT INTO tokens (instance, id, name, hash, roles, created, expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (instance, id) DO UPDATE SET name = excluded.name, hash = excluded.hash,
+			roles = excluded.roles, created = excluded.created, expires = excluded.expires`
+
+	deleteToken = `DELETE FROM tokens WHERE instance = $1 AND id = $2`
+)
+
+// TokenByHash implements auth.Store.
+func (db *DB) TokenByHash(ctx context.Context, hash [32]byte) (auth.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return auth.Token{}, fmt.Errorf("sqlstore: %w", err)
+	}
+	row := db.hot.tokenByHash.QueryRowContext(db.dialect.statementContext(ctx), hash[:])
+	t, err := scanToken(row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, auth.ErrNotFound
+	}
+	if err != nil {
+		return t, db.failed(ctx, ctx, err)
+	}
+	t.Hash = hash
+	return t, nil
+}
+
+// Tokens implements auth.Store.
+func (db *DB) Tokens(ctx context.Context, instance string) ([]auth.Token, error) {
+	rows, err := db.reader.QueryContext(ctx, selectTokens, instance)
+	tokens, err := collect(rows, err, func() (auth.Token, error) {
+		var hash []byte
+		t, err := scanToken(rows, &hash)
+		copy(t.Hash[:], hash)
+		return t, err
+	})
+	if err != nil {
+		return nil, db.failed(ctx, ctx, err)
+	}
+	return tokens, nil
+}
+
+func scanToken(from scanner, more ...any) (t auth.Token, err error) {
+	var (
+		roles            string
+		created, expires int64
+	)
+	err = from.Scan(append([]any{&t.Instance, &t.ID, &t.Name, &roles, &created, &expires}, more...)...)
+	if err != nil {
+		return auth.Token{}, err
+	}
+	t.Roles = strings.Fields(roles)
+	t.Created, t.Expires = fromMicros(created), fromMicros(expires)
+	return t, nil
+}
+
+// PutToken implements auth.Store. A role with a space in it is refused, and a hash that another
+// token has is AlreadyExists.
+func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
+	roles := strings.Join(t.Roles, " ")
+	if !slices.Equal(strings.Fields(roles), t.Roles) {
+		return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "roles %q: a role is a word", t.Roles)
+	}
+	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, upsertToken,
+			t.Instance, t.ID, t.Name, t.Hash[:], roles, micros(t.Created), micros(t.Expires))
+		if db.dialect.class(err) == uniqueViolation {
+			return fault.New(fault.AlreadyExists, "MAILKEEP-TOKEN", "another token has the same hash").Because(err)
+		}
+		return err
+	})
+}
+
+// RevokeToken implements auth.Store.
+func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
+	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		return oneOr(auth.ErrNotFound)(tx.ExecContext(ctx, deleteToken, instance, id))
+	})
+}

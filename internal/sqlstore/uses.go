@@ -1,0 +1,52 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/mailkeep/mailkeep/internal/deprecation"
+)
+
+const (
+	// min and max of two values have other names in other databases.
+	upsertUse = `INSERT INTO deprecated_uses AS u
+			(instance, method, caller, user_agent, calls, first_use, last_use)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (instance, method, caller, user_agent) DO UPDATE SET
+			calls = u.calls + excluded.calls,
+			first_use = CASE WHEN excluded.first_use < u.first_use THEN excluded.first_use ELSE u.first_use END,
+			last_use = CASE WHEN excluded.last_use > u.last_use THEN excluded.last_use ELSE u.last_use END`
+
+	selectUses = `SELECT instance, method, caller, user_agent, calls, first_use, last_use
+		FROM deprecated_uses WHERE instance = $1
+		ORDER BY last_use DESC, method, caller, user_agent`
+)
+
+// AddUses implements deprecation.Store.
+func (db *DB) AddUses(ctx context.Context, uses []deprecation.Use) error {
+	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		for _, u := range uses {
+			_, err := tx.ExecContext(ctx, upsertUse, u.Instance, u.Method, u.Caller, u.UserAgent,
+				u.Calls, micros(u.First), micros(u.Last))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Uses implements deprecation.Store.
+func (db *DB) Uses(ctx context.Context, instance string) ([]deprecation.Use, error) {
+	rows, err := db.reader.QueryContext(ctx, selectUses, instance)
+	uses, err := collect(rows, err, func() (u deprecation.Use, err error) {
+		var first, last int64
+		err = rows.Scan(&u.Instance, &u.Method, &u.Caller, &u.UserAgent, &u.Calls, &first, &last)
+		u.First, u.Last = fromMicros(first), fromMicros(last)
+		return u, err
+	})
+	if err != nil {
+		return nil, db.failed(ctx, ctx, err)
+	}
+	return uses, nil
+}

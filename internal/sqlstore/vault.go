@@ -1,0 +1,57 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+)
+
+const (
+	// One step in the index for each key, however many providers it has sealed.
+	selectKeysInUse = `WITH RECURSIVE used (id) AS (
+			SELECT min(key_id) FROM providers WHERE key_id IS NOT NULL
+			UNION ALL
+			SELECT (SELECT min(key_id) FROM providers WHERE key_id > used.id) FROM used
+			WHERE used.id IS NOT NULL
+		)
+		SELECT id FROM used WHERE id IS NOT NULL ORDER BY id`
+
+	selectSealedBy = `SELECT instance AS x,` + providerColumns + `
+		FROM providers WHERE key_id = $1 AND (instance, id) > ($2, $3) ORDER BY instance, id LIMIT $4`
+
+	updateSealed = `UPDATE providers SET key_id = $3, ciphertext = $4
+		WHERE instance = $1 AND id = $2 AND key_id = $5 AND ciphertext = $6`
+)
+
+// KeysInUse implements emailprovider.Vault.
+func (db *DB) KeysInUse(ctx context.Context) ([]uint32, error) {
+	rows, err := db.reader.QueryContext(ctx, selectKeysInUse)
+	keys, err := collect(rows, err, func() (id uint32, err error) { return id, rows.Scan(&id) })
+	if err != nil {
+		return nil, db.failed(ctx, ctx, err)
+	}
+	return keys, nil
+}
+
+// SealedBy implements emailprovider.Vault.
+func (db *DB) SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID string, limit int) ([]emailprovider.Provider, error) {
+	rows, err := db.reader.QueryContext(ctx, selectSealedBy, keyID, afterInstance, afterID, limit)
+	sealed, err := collect(rows, err, func() (emailprovider.Provider, error) {
+		var instance string
+		return scanProvider(rows, &instance, &instance)
+	})
+	if err != nil {
+		return nil, db.failed(ctx, ctx, err)
+	}
+	return sealed, nil
+}
+
+// Reseal implements emailprovider.Vault.
+func (db *DB) Reseal(ctx context.Context, p emailprovider.Provider, sealed emailprovider.Sealed) error {
+	old := p.Credential.Sealed
+	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		return oneOr(emailprovider.ErrConflict)(tx.ExecContext(ctx, updateSealed,
+			p.Instance, p.ID, sealed.KeyID, sealed.Ciphertext, old.KeyID, old.Ciphertext))
+	})
+}
