@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +32,7 @@ type App struct {
 	config   Config
 	dir      *datadir.Dir
 	db       *sqlstore.DB
+	store    Store // db, wrapped if the Config says so
 	uses     *deprecation.Recorder
 	health   *health.Service
 	server   *http.Server
@@ -61,6 +63,10 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), sqlstore.Options{}); err != nil {
 		return a, err
 	}
+	a.store = a.db
+	if c.WrapStore != nil {
+		a.store = c.WrapStore(a.db)
+	}
 	if err := a.assemble(ctx); err != nil {
 		return a, err
 	}
@@ -74,31 +80,33 @@ func (a *App) assemble(ctx context.Context) error {
 	if path == "" {
 		path = a.dir.Path(keysetFile)
 	}
-	keyset, err := openKeyset(ctx, path, a.db)
+	keyset, err := openKeyset(ctx, path, a.store)
 	if err != nil {
 		return err
 	}
-	tokens := auth.NewService(a.db, c.Now)
+	tokens := auth.NewService(a.store, c.Now)
 	if a.NewAdminToken, err = setUpAdmin(ctx, a.dir, tokens, c.AdminToken); err != nil {
 		return err
 	}
-	roots, err := delivery.Roots(c.CAFile)
-	if err != nil {
-		return fmt.Errorf("--ca-file: %w", err)
+	var roots *x509.CertPool // the system's
+	if c.CAFile != "" {
+		if roots, err = delivery.Roots(c.CAFile); err != nil {
+			return fmt.Errorf("--ca-file: %w", err)
+		}
 	}
 	instances := instance.NewSingle(emailprovider.Policy{SenderDomains: c.SenderDomains})
 	a.Providers = emailprovider.NewService(emailprovider.Config{
-		Store: a.db, Sealer: keyset, Policies: instances, Binding: c.Binding, Now: c.Now, Log: c.Log,
+		Store: a.store, Sealer: keyset, Policies: instances, Binding: c.Binding, Now: c.Now, Log: c.Log,
 		Mailer: delivery.New(delivery.Options{
 			EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
 			Timeout: c.DeliveryTimeout, StepTimeout: c.StepTimeout,
 		}),
 	})
-	a.uses = deprecation.NewRecorder(a.db, c.Now)
+	a.uses = deprecation.NewRecorder(a.store, c.Now)
 	a.health = health.NewService(a.check, adminv1connect.AdminServiceName)
 	handler, err := newHandler(c, domains{
 		instances: instances, providers: a.Providers, tokens: tokens, uses: a.uses, health: a.health,
-		rotate: rotation(keyset, a.db),
+		rotate: rotation(keyset, a.store),
 	})
 	if err != nil {
 		return err
@@ -111,7 +119,7 @@ func (a *App) assemble(ctx context.Context) error {
 func (a *App) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if _, err := a.db.Active(ctx, instance.Default); err != nil && !errors.Is(err, emailprovider.ErrNotFound) {
+	if _, err := a.store.Active(ctx, instance.Default); err != nil && !errors.Is(err, emailprovider.ErrNotFound) {
 		return err
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
@@ -43,4 +45,16 @@ type Config struct {
 
 	Log *slog.Logger
 	Now func() time.Time // time.Now if nil
+
+	// WrapStore puts something between the service and its store, to measure or to break it; nil
+	// puts nothing there.
+	WrapStore func(Store) Store
+}
+
+// Store is everything that the service keeps. *sqlstore.DB is one.
+type Store interface {
+	emailprovider.Store
+	emailprovider.Vault
+	auth.Store
+	deprecation.Store
 }

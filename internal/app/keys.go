@@ -14,7 +14,7 @@ import (
 // keyFile is a seal.File at a path.
 type keyFile string
 
-func (f keyFile) Read() ([]byte, error)    { return datadir.ReadFile(string(f)) }
+func (f keyFile) Read() ([]byte, error)   { return datadir.ReadFile(string(f)) }
 func (f keyFile) Write(data []byte) error { return datadir.WriteFile(string(f), data) }
 
 // openKeyset loads the keyset, or makes one if nothing was ever sealed. A keyset that can't open
