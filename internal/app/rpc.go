@@ -86,9 +86,9 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 		CORSOrigins: c.CORSOrigins,
 		AccessLog:   httpserver.LogAccess(c.Log),
 		Pages: map[string]http.Handler{
-			"GET /livez":        http.HandlerFunc(d.health.Live),
-			"GET /readyz":       http.HandlerFunc(d.health.Ready),
-			"GET /openapi.yaml": document("application/yaml", openapi.YAML),
+			"/livez":        http.HandlerFunc(d.health.Live),
+			"/readyz":       http.HandlerFunc(d.health.Ready),
+			"/openapi.yaml": document("application/yaml", openapi.YAML),
 		},
 	}), nil
 }

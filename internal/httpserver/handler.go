@@ -23,7 +23,7 @@ type Options struct {
 	MaxBytes    int                     // of each message; MaxBytes if 0
 	MaxBody     int64                   // of a whole request body, all messages of a stream; MaxBytes and some framing if 0
 	CORSOrigins []string                // any origin if empty
-	Pages       map[string]http.Handler // more routes by ServeMux pattern, such as "GET /livez"
+	Pages       map[string]http.Handler // what GET answers at more paths, such as "/livez"
 	AccessLog   func(*rpc.Call, *http.Request, Response)
 }
 
@@ -45,13 +45,7 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 	procedures.Handle("/", unknownService(unknown))
 
 	routes := rest.New(server, o.Methods, rest.Options{MaxBytes: o.MaxBytes, Procedures: procedures})
-	root := http.NewServeMux()
-	for pattern, page := range o.Pages {
-		root.Handle(pattern, page)
-	}
-	root.Handle("/", split(procedures, routes))
-
-	var h http.Handler = root
+	h := split(o.Pages, procedures, routes)
 	h = webText(h)
 	h = http.MaxBytesHandler(h, o.MaxBody)
 	h = allowOrigins(o.CORSOrigins, h)
@@ -61,10 +55,14 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 // frameOverhead is what framing and its base64 form may add to a message of the allowed size.
 const frameOverhead = 64 << 10
 
-// split tells RPC paths (/package.Service/Method) from REST paths: only the former have a dot in
-// their first segment.
-func split(procedures, routes http.Handler) http.Handler {
+// split tells pages, RPC paths (/package.Service/Method) and REST paths apart: of the latter two only
+// RPC paths have a dot in their first segment.
+func split(pages map[string]http.Handler, procedures, routes http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if page, ok := pages[r.URL.Path]; ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			page.ServeHTTP(w, r)
+			return
+		}
 		if first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); strings.Contains(first, ".") {
 			procedures.ServeHTTP(w, r)
 			return
