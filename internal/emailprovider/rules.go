@@ -66,8 +66,8 @@ func checkHostPort(s string) string {
 	}
 	if literal, ok := strings.CutPrefix(host, "["); ok {
 		literal, closed := strings.CutSuffix(literal, "]")
-		if ip, err := netip.ParseAddr(literal); !closed || err != nil || !ip.Is6() {
-			return "has brackets around something that is not an IPv6 address"
+		if ip, err := netip.ParseAddr(literal); !closed || err != nil || !ip.Is6() || ip.Zone() != "" {
+			return "has brackets around something that is not an IPv6 address without a zone"
 		}
 		return ""
 	}

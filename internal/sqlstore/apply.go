@@ -38,7 +38,7 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (sequence uint6
 	if err := checkChange(c); err != nil {
 		return 0, err
 	}
-	err = db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = db.writeProviders(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		sequence, err = db.apply(ctx, tx, c)
 		return err
 	})

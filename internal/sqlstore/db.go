@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/fault"
 )
 
@@ -26,6 +27,9 @@ type DB struct {
 	now      func() time.Time
 	patience time.Duration // for a whole write, waiting included
 	hot      statements
+
+	providers *cache[providerKey, providerRow]
+	tokens    *cache[[32]byte, auth.Token] // by hash
 }
 
 // patience bounds a write: longer than SQLite waits for a lock, so that the answer names the lock.

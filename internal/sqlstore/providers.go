@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
@@ -25,27 +26,48 @@ const (
 
 // Provider implements emailprovider.Store.
 func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.Provider, error) {
-	return db.oneProvider(ctx, db.hot.provider, instance, instance, id)
+	if err := ctx.Err(); err != nil {
+		return emailprovider.Provider{}, fmt.Errorf("sqlstore: %w", err)
+	}
+	row, err := db.providers.get(providerKey{instance, id}, func(k providerKey) (providerRow, error) {
+		return db.oneProvider(ctx, db.hot.provider, k.instance, k.id)
+	})
+	if err != nil {
+		return emailprovider.Provider{}, err
+	}
+	row.ciphertext = slices.Clone(row.ciphertext) // nobody can change what is kept
+	return row.provider(instance)
+}
+
+// providerKey is what identifies a provider.
+type providerKey struct{ instance, id string }
+
+// writeProviders is write for what changes providers.
+func (db *DB) writeProviders(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
+	return db.providers.write(func() error { return db.write(ctx, f) })
 }
 
 // Active implements emailprovider.Store.
 func (db *DB) Active(ctx context.Context, instance string) (emailprovider.Provider, error) {
-	return db.oneProvider(ctx, db.hot.active, instance, instance)
-}
-
-func (db *DB) oneProvider(ctx context.Context, query *sql.Stmt, instance string, args ...any) (emailprovider.Provider, error) {
 	if err := ctx.Err(); err != nil {
 		return emailprovider.Provider{}, fmt.Errorf("sqlstore: %w", err)
 	}
-	row := query.QueryRowContext(db.dialect.statementContext(ctx), args...)
-	p, err := scanProvider(row, &instance)
+	row, err := db.oneProvider(ctx, db.hot.active, instance)
+	if err != nil {
+		return emailprovider.Provider{}, err
+	}
+	return row.provider(instance)
+}
+
+func (db *DB) oneProvider(ctx context.Context, query *sql.Stmt, args ...any) (r providerRow, err error) {
+	err = r.scan(query.QueryRowContext(db.dialect.statementContext(ctx), args...))
 	if errors.Is(err, sql.ErrNoRows) {
-		return p, emailprovider.ErrNotFound
+		return r, emailprovider.ErrNotFound
 	}
 	if err != nil {
-		return p, db.failed(ctx, ctx, err)
+		return r, db.failed(ctx, ctx, err)
 	}
-	return p, nil
+	return r, nil
 }
 
 // List implements emailprovider.Store.

@@ -50,15 +50,18 @@ type scanner interface{ Scan(dest ...any) error }
 // scanProvider reads providerColumns, and before them what first is for.
 func scanProvider(from scanner, instance *string, first ...any) (emailprovider.Provider, error) {
 	var r providerRow
-	err := from.Scan(append(first,
+	if err := r.scan(from, first...); err != nil {
+		return emailprovider.Provider{}, err
+	}
+	return r.provider(*instance)
+}
+
+func (r *providerRow) scan(from scanner, first ...any) error {
+	return from.Scan(append(first,
 		&r.id, &r.kind, &r.active, &r.description, &r.senderAddress, &r.senderName, &r.replyTo,
 		&r.host, &r.tls, &r.user, &r.auth, &r.tokenEndpoint, &r.clientID, &r.scopes, &r.endpoint,
 		&r.credentialVersion, &r.keyID, &r.ciphertext, &r.setAt, &r.setBy, &r.created, &r.changed,
 		&r.sequence)...)
-	if err != nil {
-		return emailprovider.Provider{}, err
-	}
-	return r.provider(*instance)
 }
 
 func (r *providerRow) provider(instance string) (emailprovider.Provider, error) {

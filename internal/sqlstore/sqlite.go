@@ -16,6 +16,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
 )
 
 // Options are what OpenSQLite can be told. The zero value is right for production.
@@ -54,7 +56,10 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
 
-	db := &DB{reader: reader, writer: writer, dialect: sqliteDialect{}, now: o.Now, patience: patience}
+	db := &DB{
+		reader: reader, writer: writer, dialect: sqliteDialect{}, now: o.Now, patience: patience,
+		providers: new(cache[providerKey, providerRow]), tokens: new(cache[[32]byte, auth.Token]),
+	}
 	if db.now == nil {
 		db.now = time.Now
 	}

@@ -34,6 +34,12 @@ func (db *DB) TokenByHash(ctx context.Context, hash [32]byte) (auth.Token, error
 	if err := ctx.Err(); err != nil {
 		return auth.Token{}, fmt.Errorf("sqlstore: %w", err)
 	}
+	t, err := db.tokens.get(hash, func(hash [32]byte) (auth.Token, error) { return db.readToken(ctx, hash) })
+	t.Roles = slices.Clone(t.Roles) // nobody can change what is kept
+	return t, err
+}
+
+func (db *DB) readToken(ctx context.Context, hash [32]byte) (auth.Token, error) {
 	row := db.hot.tokenByHash.QueryRowContext(db.dialect.statementContext(ctx), hash[:])
 	t, err := scanToken(row)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -82,7 +88,7 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 	if !slices.Equal(strings.Fields(roles), t.Roles) {
 		return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "roles %q: a role is a word", t.Roles)
 	}
-	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return db.writeTokens(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, upsertToken,
 			t.Instance, t.ID, t.Name, t.Hash[:], roles, micros(t.Created), micros(t.Expires))
 		if db.dialect.class(err) == uniqueViolation {
@@ -94,7 +100,12 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 
 // RevokeToken implements auth.Store.
 func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
-	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return db.writeTokens(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		return oneOr(auth.ErrNotFound)(tx.ExecContext(ctx, deleteToken, instance, id))
 	})
+}
+
+// writeTokens is write for what changes tokens.
+func (db *DB) writeTokens(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
+	return db.tokens.write(func() error { return db.write(ctx, f) })
 }

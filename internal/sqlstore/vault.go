@@ -50,7 +50,7 @@ func (db *DB) SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID
 // Reseal implements emailprovider.Vault.
 func (db *DB) Reseal(ctx context.Context, p emailprovider.Provider, sealed emailprovider.Sealed) error {
 	old := p.Credential.Sealed
-	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return db.writeProviders(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		return oneOr(emailprovider.ErrConflict)(tx.ExecContext(ctx, updateSealed,
 			p.Instance, p.ID, sealed.KeyID, sealed.Ciphertext, old.KeyID, old.Ciphertext))
 	})

@@ -1,0 +1,73 @@
+// Command mailkeep keeps email providers and sends mail through the active one. `mailkeep serve`
+// is the service; every other command is a client of its API.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker on a release.
+var version = "dev"
+
+type commands struct {
+	Serve      serveCommand      `cmd:"" help:"Run the service."`
+	Provider   providerCommands  `cmd:"" help:"Look at and change email providers."`
+	Token      tokenCommands     `cmd:"" help:"Make, list and revoke API tokens."`
+	Keys       keysCommands      `cmd:"" help:"Care for the keys that secrets are sealed with."`
+	Deprecated deprecatedCommand `cmd:"" help:"List who still calls deprecated methods."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// run is main for tests: it returns the exit status.
+func run(ctx context.Context, args []string, io streams) int {
+	var c commands
+	status := -1
+	parser, err := kong.New(&c,
+		kong.Name("mailkeep"),
+		kong.Description("Keeps email providers, and sends mail through the active one.\n\n"+
+			"Start with `mailkeep serve --demo`. Commands other than serve find a service on this machine "+
+			"through its data folder; --url and --token-file name another."),
+		kong.Writers(io.out, io.err),
+		kong.Exit(func(code int) { status = code }),
+		kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(io),
+	)
+	if err != nil {
+		fmt.Fprintln(io.err, "mailkeep:", explain(err))
+		return 1
+	}
+	parsed, err := parser.Parse(args)
+	if status >= 0 { // --help was asked for and answered
+		return status
+	}
+	if err != nil {
+		fmt.Fprintln(io.err, "mailkeep:", explain(err))
+		return 2
+	}
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintln(io.err, "mailkeep:", explain(err))
+		return 1
+	}
+	return 0
+}
+
+type versionCommand struct{}
+
+// Run implements the command.
+func (versionCommand) Run(io streams) error {
+	_, err := fmt.Fprintln(io.out, "mailkeep", buildVersion())
+	return err
+}

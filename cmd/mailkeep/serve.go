@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/mailkeep/mailkeep/internal/app"
+	"github.com/mailkeep/mailkeep/internal/demo"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+type serveCommand struct {
+	Listen  string `default:"127.0.0.1:8080" env:"MAILKEEP_LISTEN" placeholder:"HOST:PORT" help:"Address to listen on, for every protocol (${default})."`
+	DataDir string `default:"./mailkeep-data" env:"MAILKEEP_DATA_DIR" type:"path" help:"Folder of database, keyset and admin token; made if missing (${default})."`
+
+	KeysetFile     string `env:"MAILKEEP_KEYSET_FILE" type:"path" help:"Tink keyset in JSON that secrets are sealed with; made if missing and nothing is sealed yet (keyset.json in the data folder)."`
+	AdminTokenFile string `env:"MAILKEEP_ADMIN_TOKEN_FILE" type:"path" help:"File with the admin token to use, 32 bytes or more; MAILKEEP_ADMIN_TOKEN has the token itself (made at the first start)."`
+
+	TLSCert string `env:"MAILKEEP_TLS_CERT" type:"path" help:"Certificate chain in PEM; with --tls-key the service speaks TLS only."`
+	TLSKey  string `env:"MAILKEEP_TLS_KEY" type:"path" help:"Private key in PEM."`
+
+	CORSOrigin   []string      `name:"cors-origin" env:"MAILKEEP_CORS_ORIGIN" placeholder:"URL" help:"Web origin that may call from a browser; may be repeated (any origin; never with cookies)."`
+	DrainTimeout time.Duration `default:"15s" env:"MAILKEEP_DRAIN_TIMEOUT" help:"How long calls under way may take to finish after SIGTERM (${default})."`
+
+	CredentialBinding string   `default:"strict" enum:"strict,compatible" env:"MAILKEEP_CREDENTIAL_BINDING" help:"What an update does that changes host, port, user or tls without bringing the secret: strict refuses it, compatible moves the secret along and records that (${default})."`
+	SenderDomain      []string `env:"MAILKEEP_SENDER_DOMAIN" placeholder:"DOMAIN" help:"Domain that senders must be in; may be repeated (any)."`
+
+	EHLOName          string   `name:"ehlo-name" env:"MAILKEEP_EHLO_NAME" help:"Name to greet mail servers with (the machine's full name)."`
+	CAFile            string   `name:"ca-file" env:"MAILKEEP_CA_FILE" type:"path" help:"Certificate authorities in PEM to trust for mail servers, besides the system's."`
+	PlaintextAuthHost []string `env:"MAILKEEP_PLAINTEXT_AUTH_HOST" placeholder:"HOST" help:"Mail server that may get a password over a plain connection; may be repeated (loopback only)."`
+
+	Sunset           string `env:"MAILKEEP_SUNSET" placeholder:"YYYY-MM-DD" help:"Date to announce as the end of the deprecated methods (none)."`
+	RefuseDeprecated bool   `env:"MAILKEEP_REFUSE_DEPRECATED" help:"Answer UNIMPLEMENTED to deprecated methods, to see what a cut-over would break."`
+
+	LogFormat string     `default:"text" enum:"text,json" env:"MAILKEEP_LOG_FORMAT" help:"Format of the log on standard error: text or json (${default})."`
+	LogLevel  slog.Level `default:"info" env:"MAILKEEP_LOG_LEVEL" help:"Least level to log: debug, info, warn or error (${default})."`
+
+	Demo bool `help:"Run with a new temporary data folder, a local SMTP inbox that demands AUTH, and an active provider that points at it; prints commands to try."`
+}
+
+// Run implements the command.
+func (c *serveCommand) Run(ctx context.Context, io streams) error {
+	config, err := c.config(io.err)
+	if err != nil {
+		return err
+	}
+	if c.Demo {
+		return demo.Run(ctx, config, io.out)
+	}
+	service, err := app.Open(ctx, config)
+	if err != nil {
+		return err
+	}
+	announce(io.out, service)
+	return service.Run(ctx)
+}
+
+// announce says where the service is, and its admin token when it was made just now.
+func announce(out io.Writer, service *app.App) {
+	fmt.Fprintf(out, "mailkeep answers at %s (REST, Connect, gRPC, gRPC-Web); data in %s\n", service.URL(), service.DataDir())
+	if token := service.NewAdminToken; !token.Empty() {
+		fmt.Fprintf(out, "admin token, shown this once and kept in %s/%s:\n%s\n", service.DataDir(), app.AdminTokenFile, token.Reveal())
+	}
+}
+
+// config turns flags into a Config.
+func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
+	token, err := c.adminToken()
+	if err != nil {
+		return app.Config{}, err
+	}
+	var sunset time.Time
+	if c.Sunset != "" {
+		if sunset, err = time.Parse(time.DateOnly, c.Sunset); err != nil {
+			return app.Config{}, errors.New("--sunset must be a date such as 2027-12-31")
+		}
+	}
+	return app.Config{
+		Listen: c.Listen, DataDir: c.DataDir, KeysetFile: c.KeysetFile, AdminToken: token,
+		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, DrainTimeout: c.DrainTimeout,
+		Binding: emailprovider.BindingMode(c.CredentialBinding), SenderDomains: c.SenderDomain,
+		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost,
+		Sunset: sunset, RefuseDeprecated: c.RefuseDeprecated,
+		Log: c.logger(logTo),
+	}, nil
+}
+
+// adminToken reads the token that the operator chose, if any.
+func (c *serveCommand) adminToken() (secret.Text, error) {
+	if c.AdminTokenFile == "" {
+		return secret.New(os.Getenv("MAILKEEP_ADMIN_TOKEN")), nil
+	}
+	data, err := os.ReadFile(c.AdminTokenFile)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("--admin-token-file: %w", err)
+	}
+	if data = bytes.TrimSpace(data); len(data) == 0 {
+		return secret.Text{}, fmt.Errorf("--admin-token-file: %s is empty", c.AdminTokenFile)
+	}
+	return secret.New(string(data)), nil
+}
+
+func (c *serveCommand) logger(to io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}

@@ -1,0 +1,147 @@
+package delivery
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/mailkeep/mailkeep/internal/address"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+const canary = "c4n4ry p&ss+/wörd"
+
+// encodings are what a server may make of what it was sent.
+var encodings = map[string]func(string) string{
+	"raw":   func(s string) string { return s },
+	"upper": strings.ToUpper,
+	"hex":   func(s string) string { return hex.EncodeToString([]byte(s)) },
+	"HEX":   func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
+	"query": url.QueryEscape,
+	"path":  url.PathEscape,
+	"html":  func(s string) string { return strings.ReplaceAll(s, "&", "&amp;") },
+	"json":  func(s string) string { return strings.ReplaceAll(s, "&", `\u0026`) },
+	"wide": func(s string) string {
+		var b strings.Builder
+		for _, r := range s {
+			b.WriteByte(byte(r))
+			b.WriteByte(byte(r >> 8))
+		}
+		return b.String()
+	},
+	"base64":     func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
+	"base64 url": func(s string) string { return base64.URLEncoding.EncodeToString([]byte(s)) },
+	"base64 +1":  func(s string) string { return base64.StdEncoding.EncodeToString([]byte("\x00" + s)) },
+	"base64 +2":  func(s string) string { return base64.StdEncoding.EncodeToString([]byte("xy" + s + "z")) },
+	"blob": func(s string) string {
+		return base64.StdEncoding.EncodeToString([]byte("\x00user@example.com\x00" + s))
+	},
+}
+
+func TestRedact(t *testing.T) {
+	r := newRedactor(secret.New(canary))
+	for name, encode := range encodings {
+		form := encode(canary)
+		for _, text := range []string{form, "no: " + form, form + " is wrong", "AUTH PLAIN " + form + " (" + form + ")"} {
+			got := r.show(text)
+			for i := range len(form) - gram + 1 {
+				if part := printable(form[i : i+gram]); strings.Contains(got, part) {
+					t.Errorf("%s: %q still has %q", name, got, part)
+				}
+			}
+			if !strings.Contains(got, redacted) {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+	}
+	for _, form := range []string{canary, encodings["blob"](canary)} {
+		spaced := strings.Join(strings.Split(strings.ReplaceAll(form, " ", ""), ""), " \r\n ")
+		if got := r.show("no: " + spaced); !strings.HasSuffix(got, redacted) || strings.Contains(got, "w") {
+			t.Errorf("folded: %q", got)
+		}
+	}
+	const innocent = "5.7.8 Authentication failed, see https://example.com/help?id=42 (mx1)"
+	if got := r.show(innocent); got != innocent {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestRedactShortAndNone(t *testing.T) {
+	for known, want := range map[string]string{"": "ab abc YWI=", "ab": "[redacted] [redacted]"} {
+		if got := newRedactor(secret.New(known)).show("ab abc YWI="); got != want {
+			t.Errorf("%q: %q", known, got)
+		}
+	}
+}
+
+// FuzzShow: whatever a server puts around a secret, the secret is not shown, and what is shown is
+// short, printable UTF-8.
+func FuzzShow(f *testing.F) {
+	for _, seed := range [][3]string{
+		{canary, "535 no: ", "!"}, {"hunter22", "\x00user\x00", ""}, {"äöüß€😀", "a", "b"}, {"aaaaaaaa", "aaa", "aa"},
+		{"pass word", "\xff\xfe", "\r\n"}, {"x\x01y\x02z\x03", "=", "=="},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, known, before, after string) {
+		r := newRedactor(secret.New(known))
+		inside := base64.StdEncoding.EncodeToString([]byte(before + known + after))
+		for _, text := range []string{before + known + after, before + inside + after, inside} {
+			shown := r.show(text)
+			if len(shown) > maxShown || !utf8.ValidString(shown) || strings.ContainsFunc(shown, isControl) {
+				t.Fatalf("%q", shown)
+			}
+			if known == "" {
+				continue
+			}
+			for clean := range strings.SplitSeq(r.remove(text), redacted) {
+				if strings.Contains(clean, known) || len(known) >= gram && strings.Contains(clean, inside) {
+					t.Fatalf("%q is in %q", known, clean)
+				}
+			}
+		}
+	})
+}
+
+// FuzzCompose: whatever the addresses are, the commands have one path and no more parameters than
+// ours, and the headers stay as many as they are.
+func FuzzCompose(f *testing.F) {
+	for _, s := range []string{
+		"a@b.c", "用户@例子.广告", `"a@b.c> NOTIFY=NEVER"@d.e`, "a@b.c\r\nRCPT TO:<x@y.z>", "a@[192.0.2.1]", "Name <a@b.c>", "a@b.c SIZE=1",
+	} {
+		f.Add(s, s, s, s)
+	}
+	f.Fuzz(func(t *testing.T, from, to, name, subject string) {
+		smtp := emailprovider.SMTP{SenderAddress: from, SenderName: name, ReplyTo: to}
+		e, err := New(Options{}).compose(smtp, emailprovider.Mail{MessageID: "a@b", To: to, Subject: subject})
+		if err != nil {
+			return
+		}
+		for _, path := range []string{e.from, e.to} {
+			if address.Check(path) != nil || strings.ContainsAny(path, " <>\"\\,;:()\r\n\x00\t") && !strings.HasSuffix(path, "]") {
+				t.Errorf("path %q", path)
+			}
+		}
+		head, _, _ := strings.Cut(string(e.message), "\r\n\r\n")
+		fields := 0
+		for line := range strings.SplitSeq(head, "\r\n") {
+			if !strings.HasPrefix(line, " ") {
+				fields++
+			}
+			if len(line) > 998 || strings.ContainsAny(line, "\r\n\x00") {
+				t.Errorf("line %q", line)
+			}
+		}
+		want := 8
+		if subject != "" {
+			want++
+		}
+		if fields != want {
+			t.Errorf("%d fields in\n%s", fields, head)
+		}
+	})
+}

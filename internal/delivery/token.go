@@ -1,0 +1,113 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+// maxTokenAnswer bounds what is read of a token endpoint's answer.
+const maxTokenAnswer = 64 << 10
+
+// TokenClient gets bearer tokens with the client credentials grant (RFC 6749, section 4.4). It
+// follows no redirects and uses no proxy. Each call gets a new token.
+type TokenClient struct {
+	Dialer  Dialer         // default a net.Dialer
+	Roots   *x509.CertPool // nil for the system's
+	Timeout time.Duration  // of one request; default DefaultStepTimeout
+}
+
+var _ TokenSource = (*TokenClient)(nil)
+
+// Token implements TokenSource. A failure is a *emailprovider.DeliveryError.
+func (c *TokenClient) Token(ctx context.Context, via emailprovider.Route) (secret.Text, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, DefaultStepTimeout))
+	defer cancel()
+	token, err := c.ask(ctx, via.SMTP.XOAuth2, via.Secret)
+	if err != nil {
+		return secret.Text{}, explain(ctx, at(emailprovider.StepToken, err), newRedactor(via.Secret))
+	}
+	return token, nil
+}
+
+// ask posts one token request. The client is named in the way that every server must support
+// (RFC 6749, section 2.3.1).
+func (c *TokenClient) ask(ctx context.Context, x emailprovider.XOAuth2, key secret.Text) (secret.Text, error) {
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if len(x.Scopes) > 0 {
+		form.Set("scope", strings.Join(x.Scopes, " "))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, x.TokenEndpoint, strings.NewReader(form.Encode()))
+	if err != nil || req.URL.Host == "" || req.URL.Scheme != "https" && req.URL.Scheme != "http" {
+		return secret.Text{}, refused(emailprovider.StepToken, "the token endpoint is not an absolute http(s) URL")
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	req.SetBasicAuth(url.QueryEscape(x.ClientID), url.QueryEscape(key.Reveal()))
+	resp, err := c.client(req.URL.Scheme == "http").Do(req)
+	if err != nil {
+		return secret.Text{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer))
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return tokenIn(resp.StatusCode, body)
+}
+
+func (c *TokenClient) client(inClear bool) *http.Client {
+	dialer := c.Dialer
+	if dialer == nil {
+		dialer = &net.Dialer{}
+	}
+	return &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := dialer.DialContext(ctx, network, address)
+				if err == nil && inClear && !isLoopback(conn.RemoteAddr()) {
+					_ = conn.Close()
+					return nil, refused(emailprovider.StepToken, "the client secret is not sent over a connection without TLS; use https")
+				}
+				return conn, err
+			},
+			TLSClientConfig:        &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12},
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: maxTokenAnswer,
+		},
+	}
+}
+
+// tokenIn reads an answer (RFC 6749, sections 5.1 and 5.2). Of a refusal it shows the status and the
+// error code only.
+func tokenIn(status int, body []byte) (secret.Text, error) {
+	var answer struct {
+		AccessToken string `json:"access_token"`
+		Error       string `json:"error"`
+	}
+	err := json.Unmarshal(body, &answer)
+	switch {
+	case status != http.StatusOK:
+		return secret.Text{}, &emailprovider.DeliveryError{
+			Step:      emailprovider.StepToken,
+			Text:      strings.TrimSpace(fmt.Sprintf("the token endpoint answered %d %s", status, answer.Error)),
+			Temporary: status >= 500 || status == http.StatusTooManyRequests,
+		}
+	case err != nil || answer.AccessToken == "":
+		return secret.Text{}, refused(emailprovider.StepToken, "the token endpoint's answer has no access_token")
+	}
+	return secret.New(answer.AccessToken), nil
+}
