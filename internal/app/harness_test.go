@@ -219,13 +219,26 @@ func (f fields) at(path ...string) any {
 	return here
 }
 
-// silentServer accepts connections and says nothing.
-func silentServer(t *testing.T) string {
+// silentServer accepts connections and says nothing; accepted has the first of them.
+func silentServer(t *testing.T) (addr string, accepted <-chan net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
+	first := make(chan net.Conn, 1)
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			first <- conn
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		select {
+		case conn := <-first:
+			_ = conn.Close()
+		default:
+		}
+	})
+	return l.Addr().String(), first
 }

@@ -189,7 +189,8 @@ func TestBounds(t *testing.T) {
 // TestTimeout has a call that takes longer than its caller allows: the server itself says so.
 func TestTimeout(t *testing.T) {
 	s := start(t, config(t))
-	id := s.addProvider(t, silentServer(t), "p1")
+	silent, _ := silentServer(t)
+	id := s.addProvider(t, silent, "p1")
 	r := s.send(t, s.client(http1), raw{"POST", "/zitadel.admin.v1.AdminService/TestEmailProviderSMTPById",
 		map[string]string{"Content-Type": "application/json", "Connect-Timeout-Ms": "200"}, `{"id":"` + id + `","receiverAddress":"r@example.com"}`})
 	if r.status != http.StatusGatewayTimeout && r.status != http.StatusServiceUnavailable {

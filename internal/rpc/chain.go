@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect/v2"
@@ -95,10 +96,6 @@ func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
 }
 
 func (c Config) isOpen(procedure string) bool {
-	for _, service := range c.Open {
-		if strings.HasPrefix(procedure, "/"+service+"/") {
-			return true
-		}
-	}
-	return false
+	service, _, _ := strings.Cut(strings.TrimPrefix(procedure, "/"), "/")
+	return slices.Contains(c.Open, service)
 }

@@ -27,6 +27,7 @@ func checkRules(m protoreflect.Message) error {
 type rule struct {
 	field protoreflect.FieldDescriptor
 	rules *validate.FieldRules // nil for a message field without any of its own
+	where string               // how a violation begins
 }
 
 var rulesByMessage sync.Map // protoreflect.FullName -> []rule
@@ -40,7 +41,7 @@ func rulesOf(d protoreflect.MessageDescriptor) []rule {
 		fd := d.Fields().Get(i)
 		set, _ := proto.GetExtension(fd.Options(), validate.E_Field).(*validate.FieldRules)
 		if set != nil || fd.Kind() == protoreflect.MessageKind && !fd.IsList() && !fd.IsMap() {
-			rules = append(rules, rule{fd, set})
+			rules = append(rules, rule{fd, set, "invalid " + string(d.Name()) + "." + goName(fd.Name())})
 		}
 	}
 	rulesByMessage.Store(d.FullName(), rules)
@@ -50,40 +51,39 @@ func rulesOf(d protoreflect.MessageDescriptor) []rule {
 // check returns the first violation in the order of the fields, or nothing.
 func check(m protoreflect.Message) string {
 	for _, r := range rulesOf(m.Descriptor()) {
-		where := fmt.Sprintf("invalid %s.%s", m.Descriptor().Name(), goName(r.field.Name()))
 		if r.field.Kind() == protoreflect.MessageKind && !r.field.IsList() {
 			if !m.Has(r.field) {
 				continue
 			}
 			if r.rules.GetDuration().GetConst() != nil && !proto.Equal(m.Get(r.field).Message().Interface(), r.rules.GetDuration().GetConst()) {
-				return where + ": value must equal 0s"
+				return r.where + ": value must equal 0s"
 			}
 			if inner := check(m.Get(r.field).Message()); inner != "" {
-				return where + ": embedded message failed validation | caused by: " + inner
+				return r.where + ": embedded message failed validation | caused by: " + inner
 			}
 			continue
 		}
-		if violation := checkValue(where, m.Get(r.field), r); violation != "" {
+		if violation := checkValue(r, m.Get(r.field)); violation != "" {
 			return violation
 		}
 	}
 	return ""
 }
 
-func checkValue(where string, v protoreflect.Value, r rule) string {
+func checkValue(r rule, v protoreflect.Value) string {
 	if !r.field.IsList() {
 		if violation := checkString(v.String(), r.rules.GetString()); violation != "" {
-			return where + ": " + violation
+			return r.where + ": " + violation
 		}
 		return ""
 	}
 	repeated := r.rules.GetRepeated()
 	if limit := repeated.GetMaxItems(); limit > 0 && uint64(v.List().Len()) > limit {
-		return fmt.Sprintf("%s: value must contain no more than %d item(s)", where, limit)
+		return fmt.Sprintf("%s: value must contain no more than %d item(s)", r.where, limit)
 	}
 	for i := range v.List().Len() {
 		if violation := checkString(v.List().Get(i).String(), repeated.GetItems().GetString()); violation != "" {
-			return fmt.Sprintf("%s[%d]: %s", where, i, violation)
+			return fmt.Sprintf("%s[%d]: %s", r.where, i, violation)
 		}
 	}
 	return ""

@@ -54,7 +54,7 @@ func (c *cache[K, V]) write(f func() error) error {
 	if c == nil {
 		return f()
 	}
-	c.mu.Lock(); c.writes++; c.mu.Unlock()
+	c.drop(1)
 	defer c.drop(-1)
 	return f()
 }
