@@ -33,7 +33,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	server := filepath.Join(dir, "server")
 	if err := goCommand(ctx, os.Stdout, "build", "-o", server, "./internal/conformance/server"); err != nil {
 		return fmt.Errorf("build the server under test: %w", err)

@@ -34,7 +34,7 @@ type inbox struct {
 // startInbox starts the inbox; each mail is shown on out.
 func startInbox(out io.Writer) (*inbox, error) {
 	server, err := smtptest.Start(smtptest.Options{
-		DemandAuth: true, Keep: keep, OnMail: func(m smtptest.Mail) { _, _ = fmt.Fprintln(out, describe(m)) },
+		DemandAuth: true, Keep: keep, OnMail: func(m smtptest.Mail) { fmt.Fprintln(out, describe(m)) },
 	})
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (in *inbox) putPassword(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4096))
 	if password := strings.TrimSpace(string(body)); err == nil && password != "" {
 		version := in.smtp.SetPassword(user, password)
-		_, _ = fmt.Fprintf(w, "The inbox now takes only this password; it is version %d.\n", version)
+		fmt.Fprintf(w, "The inbox now takes only this password; it is version %d.\n", version)
 		return
 	}
 	http.Error(w, "send the new password as the body", http.StatusBadRequest)
