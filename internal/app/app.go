@@ -141,6 +141,10 @@ func (a *App) listen() error {
 	if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
+	if host, _, _ := net.SplitHostPort(a.listener.Addr().String()); a.cert == nil && !net.ParseIP(host).IsLoopback() {
+		c.Log.Warn("listening beyond this machine without TLS: tokens and passwords can be read on the way; "+
+			"give --tls-cert and --tls-key, or put a proxy with TLS in front", "listen", c.Listen)
+	}
 	return a.dir.WriteFile(AddressFile, []byte(a.URL()+"\n"))
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/datadir"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/seal"
+	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
 // keyFile is a seal.File at a path.
@@ -17,18 +18,24 @@ type keyFile string
 func (f keyFile) Read() ([]byte, error)   { return datadir.ReadFile(string(f)) }
 func (f keyFile) Write(data []byte) error { return datadir.WriteFile(string(f), data) }
 
+// noKeys opens nothing.
+type noKeys struct{}
+
+func (noKeys) Seal(secret.Text, emailprovider.Binding) (emailprovider.Sealed, error) {
+	return emailprovider.Sealed{}, seal.ErrNoKeyset
+}
+
+func (noKeys) Open(emailprovider.Sealed, emailprovider.Binding) (secret.Text, error) {
+	return secret.Text{}, seal.ErrNoKeyset
+}
+
 // openKeyset loads the keyset, or makes one if nothing was ever sealed. A keyset that can't open
 // what is stored is refused with the names of the providers that would be lost.
 func openKeyset(ctx context.Context, path string, vault emailprovider.Vault) (*seal.Keyset, error) {
 	keyset, err := seal.Load(keyFile(path))
 	if errors.Is(err, seal.ErrNoKeyset) {
-		inUse, err := vault.KeysInUse(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if len(inUse) > 0 {
-			return nil, fmt.Errorf("there is no keyset at %s, but the database has secrets sealed with %d key(s): "+
-				"bring the keyset back, or name it with --keyset-file", path, len(inUse))
+		if err := emailprovider.CheckKeys(ctx, vault, noKeys{}); err != nil {
+			return nil, fmt.Errorf("there is no keyset at %s: bring it back, or name it with --keyset-file: %w", path, err)
 		}
 		return seal.Create(keyFile(path))
 	}

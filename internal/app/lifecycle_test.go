@@ -82,7 +82,7 @@ func TestKeysetMustFit(t *testing.T) {
 	if err := os.Rename(keyset, moved); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := app.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), keyset) || !strings.Contains(err.Error(), "--keyset-file") {
+	if _, err := app.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), keyset) || !strings.Contains(err.Error(), "--keyset-file") || !strings.Contains(err.Error(), id) {
 		t.Errorf("without the keyset: %v", err)
 	}
 	foreign := config(t)
