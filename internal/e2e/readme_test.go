@@ -177,7 +177,9 @@ func sequence(t *testing.T, url string, env []string) int {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	var list struct{ Details struct{ ProcessedSequence string } }
+	var list struct {
+		Details struct{ ProcessedSequence string }
+	}
 	if err := json.NewDecoder(res.Body).Decode(&list); err != nil {
 		t.Fatal(err)
 	}

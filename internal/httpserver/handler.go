@@ -38,6 +38,7 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 	options := []connecthttp.Option{
 		connecthttp.WithCodecs(binaryCodec, rpc.NewJSONCodec()),
 		connecthttp.WithReadMaxBytes(o.MaxBytes),
+		connecthttp.WithCompressMinBytes(compressFrom),
 	}
 	unknown := unknownMethod(connecthttp.NewErrorWriter(options...))
 	procedures := http.NewServeMux()
@@ -51,6 +52,9 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 	h = allowOrigins(o.CORSOrigins, h)
 	return observe(o.AccessLog, h)
 }
+
+// compressFrom is the size of an answer from which on gzip is worth its CPU, in bytes.
+const compressFrom = 1024
 
 // frameOverhead is what framing and its base64 form may add to a message of the allowed size.
 const frameOverhead = 64 << 10

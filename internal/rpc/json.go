@@ -34,29 +34,7 @@ func (c JSONCodec) UnmarshalRead(_ context.Context, src io.Reader, msg any) erro
 	return c.UnmarshalOptions.Unmarshal(data, m)
 }
 
-// usualSize is enough for most answers, in bytes.
-const usualSize = 512
-
 // MarshalWrite implements connect.Codec.
 func (c JSONCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
-	m, ok := msg.(proto.Message)
-	if !ok {
-		return c.MarshalWriteStable(ctx, dst, msg)
-	}
-	out, ok := appendJSON(spare(dst), m.ProtoReflect())
-	if !ok {
-		return c.MarshalWriteStable(ctx, dst, msg)
-	}
-	_, err := dst.Write(out)
-	return err
-}
-
-// spare returns an empty slice to append to: the free space of dst if it is a buffer.
-func spare(dst io.Writer) []byte {
-	buffer, ok := dst.(*bytes.Buffer)
-	if !ok {
-		return make([]byte, 0, usualSize)
-	}
-	buffer.Grow(usualSize)
-	return buffer.AvailableBuffer()
+	return c.MarshalWriteStable(ctx, dst, msg)
 }
