@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -71,7 +72,7 @@ func (c *connection) transport() (*http.Transport, error) {
 	}
 	roots, err := delivery.Roots(c.CAFile)
 	if err != nil {
-		return nil, flagError("--ca-file", err)
+		return nil, fmt.Errorf("--ca-file: %w", err)
 	}
 	transport.TLSClientConfig.RootCAs = roots
 	return transport, nil

@@ -26,7 +26,7 @@ func (c *connection) locate() (*url.URL, error) {
 			"--data-dir names another folder, --url a service elsewhere", path)
 	}
 	if err != nil {
-		return nil, flagError("--data-dir", err)
+		return nil, fmt.Errorf("--data-dir: %w", err)
 	}
 	return c.parse(path, strings.TrimSpace(string(text)))
 }
@@ -76,7 +76,7 @@ func readToken(path string) (secret.Text, error) {
 			"MAILKEEP_TOKEN has the token itself", path)
 	}
 	if err != nil {
-		return secret.Text{}, flagError("--token-file", err)
+		return secret.Text{}, fmt.Errorf("reading the token: %w", err)
 	}
 	return checkToken(path, strings.TrimSpace(string(text)))
 }
@@ -88,5 +88,3 @@ func checkToken(where, token string) (secret.Text, error) {
 	}
 	return secret.New(token), nil
 }
-
-func flagError(flag string, err error) error { return fmt.Errorf("%s: %w", flag, err) }

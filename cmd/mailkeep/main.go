@@ -12,9 +12,6 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// version is set by the linker on a release.
-var version = "dev"
-
 type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run the service."`
 	Provider   providerCommands  `cmd:"" help:"Look at and change email providers."`
@@ -62,12 +59,4 @@ func run(ctx context.Context, args []string, io streams) int {
 		return 1
 	}
 	return 0
-}
-
-type versionCommand struct{}
-
-// Run implements the command.
-func (versionCommand) Run(io streams) error {
-	_, err := fmt.Fprintln(io.out, "mailkeep", buildVersion())
-	return err
 }

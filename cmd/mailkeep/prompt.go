@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,8 +43,8 @@ func (s streams) readSecret(ctx context.Context, name string) (secret.Text, erro
 }
 
 func cutNewline(text []byte) []byte {
-	if line, ok := strings.CutSuffix(string(text), "\n"); ok {
-		return []byte(strings.TrimSuffix(line, "\r"))
+	if line, ok := bytes.CutSuffix(text, []byte("\n")); ok {
+		return bytes.TrimSuffix(line, []byte("\r"))
 	}
 	return text
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	adminv1 "github.com/mailkeep/mailkeep/gen/zitadel/admin/v1"
 )
@@ -51,13 +52,13 @@ func (a *addSMTPCommand) kind() authKind {
 // AfterApply refuses flags that do not go together, before anything is asked or sent.
 func (a *addSMTPCommand) AfterApply(s streams) error {
 	if err := a.check(a.kind()); err != nil {
-		return flagError("provider add-smtp", err)
+		return fmt.Errorf("provider add-smtp: %w", err)
 	}
 	if a.kind() == authPlain && a.User == "" {
 		return errors.New("provider add-smtp: --auth plain needs --user")
 	}
 	if err := a.checkNew(a.kind(), s); err != nil {
-		return flagError("provider add-smtp", err)
+		return fmt.Errorf("provider add-smtp: %w", err)
 	}
 	return nil
 }

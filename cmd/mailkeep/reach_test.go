@@ -97,7 +97,7 @@ func TestTLS(t *testing.T) {
 	if got := s.run(t, "", "provider", "list"); got.status != 0 {
 		t.Error(got.err)
 	}
-	expect(t, "--ca-file: CA file: open /nowhere: no such file or directory",
+	expect(t, "--ca-file: open /nowhere: no such file or directory",
 		"provider", "list", "--data-dir", s.dir, "--ca-file", "/nowhere")
 }
 

@@ -46,19 +46,19 @@ type serveCommand struct {
 }
 
 // Run implements the command.
-func (c *serveCommand) Run(ctx context.Context, io streams) error {
-	config, err := c.config(io.err)
+func (c *serveCommand) Run(ctx context.Context, s streams) error {
+	config, err := c.config(s.err)
 	if err != nil {
 		return err
 	}
 	if c.Demo {
-		return demo.Run(ctx, config, io.out)
+		return demo.Run(ctx, config, s.out)
 	}
 	service, err := app.Open(ctx, config)
 	if err != nil {
 		return err
 	}
-	announce(io.out, service)
+	announce(s.out, service)
 	return service.Run(ctx)
 }
 
@@ -66,7 +66,7 @@ func (c *serveCommand) Run(ctx context.Context, io streams) error {
 func announce(out io.Writer, service *app.App) {
 	fmt.Fprintf(out, "mailkeep answers at %s (REST, Connect, gRPC, gRPC-Web); data in %s\n", service.URL(), service.DataDir())
 	if token := service.NewAdminToken; !token.Empty() {
-		fmt.Fprintf(out, "admin token, shown this once and kept in %s/%s:\n%s\n", service.DataDir(), app.AdminTokenFile, token.Reveal())
+		fmt.Fprintf(out, "admin token, shown this once and kept in %s:\n%s\n", service.AdminTokenFile(), token.Reveal())
 	}
 }
 

@@ -1,6 +1,20 @@
 package main
 
-import "runtime/debug"
+import (
+	"fmt"
+	"runtime/debug"
+)
+
+// version is set by the linker on a release.
+var version = "dev"
+
+type versionCommand struct{}
+
+// Run implements the command.
+func (versionCommand) Run(s streams) error {
+	_, err := fmt.Fprintln(s.out, "mailkeep", buildVersion())
+	return err
+}
 
 // buildVersion returns the version that the linker set, else the commit that was built.
 func buildVersion() string {

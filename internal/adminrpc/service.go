@@ -25,7 +25,16 @@ var _ adminv1connect.AdminServiceHandler = (*Service)(nil)
 func NewService(providers *emailprovider.Service) *Service { return &Service{providers} }
 
 // caller returns who calls, as the domain wants it.
-func caller(ctx context.Context) emailprovider.Caller { return rpc.CallFrom(ctx).ProviderCaller() }
+func caller(ctx context.Context) emailprovider.Caller {
+	c := rpc.CallFrom(ctx)
+	return emailprovider.Caller{
+		Instance: c.Caller.Instance,
+		Actor: emailprovider.Actor{
+			TokenID: c.Caller.TokenID, Name: c.Caller.Name, Protocol: c.Protocol, Procedure: c.Procedure,
+			UserAgent: c.UserAgent, RequestID: c.RequestID,
+		},
+	}
+}
 
 // instance returns the instance that the call is for.
 func instance(ctx context.Context) string { return caller(ctx).Instance }

@@ -254,7 +254,7 @@ func TestAccessLog(t *testing.T) {
 		protocol, _, _ = strings.Cut(protocol, " ")
 		for _, want := range []string{
 			"msg=call", "protocol=" + protocol + " ", "method=/zitadel.admin.v1.AdminService/UpdateEmailProviderSMTPPassword",
-			"caller=admin", "instance=default", "code=not_found", "error_id=COMMAND-rDHzqjGuKQ", "time=",
+			"caller=admin", "instance=default", "code=not_found", "error_id=COMMAND-rDHzqjGuKQ", "duration=",
 			"request_id=" + a.header.Get("X-Request-Id"),
 		} {
 			if !strings.Contains(lines[0], want) {

@@ -18,7 +18,10 @@ import (
 // that the next start takes up.
 func setUpAdmin(ctx context.Context, dir *datadir.Dir, tokens *auth.Service, chosen secret.Text) (made secret.Text, err error) {
 	if !chosen.Empty() {
-		return secret.Text{}, tokens.SetAdminToken(ctx, instance.Default, chosen)
+		if err := tokens.SetAdminToken(ctx, instance.Default, chosen); err != nil {
+			return secret.Text{}, fmt.Errorf("--admin-token-file, MAILKEEP_ADMIN_TOKEN: %w", err)
+		}
+		return secret.Text{}, nil
 	}
 	if has, err := tokens.HasTokens(ctx, instance.Default); has || err != nil {
 		return secret.Text{}, err

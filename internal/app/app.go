@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
@@ -94,6 +93,9 @@ func (a *App) assemble(ctx context.Context) error {
 			return fmt.Errorf("--ca-file: %w", err)
 		}
 	}
+	if c.EHLOName != "" && !delivery.ValidEHLOName(c.EHLOName) {
+		return fmt.Errorf("--ehlo-name: %q is not a fully qualified domain name", c.EHLOName)
+	}
 	instances := instance.NewSingle(emailprovider.Policy{SenderDomains: c.SenderDomains})
 	a.Providers = emailprovider.NewService(emailprovider.Config{
 		Store: a.store, Sealer: keyset, Policies: instances, Binding: c.Binding, Now: c.Now, Log: c.Log,
@@ -162,7 +164,13 @@ func (a *App) URL() string {
 }
 
 // DataDir returns the path of the data folder.
-func (a *App) DataDir() string { return strings.TrimSuffix(a.dir.Path(""), "/") }
+func (a *App) DataDir() string { return a.dir.Path("") }
+
+// AdminTokenFile returns the path of the file that the admin token is kept in.
+func (a *App) AdminTokenFile() string { return a.dir.Path(AdminTokenFile) }
+
+// Close closes an App that will not Run.
+func (a *App) Close() error { return a.close() }
 
 // Run serves until ctx ends, finishes the calls under way, and closes everything.
 func (a *App) Run(ctx context.Context) error {

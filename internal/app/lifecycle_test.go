@@ -18,6 +18,7 @@ import (
 	"github.com/mailkeep/mailkeep/gen/grpc/health/v1/healthv1connect"
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
 // TestRestart wants everything back after a stop, and nobody else let in meanwhile.
@@ -134,6 +135,8 @@ func TestRefusedSettings(t *testing.T) {
 		"address in use":  {func(c *app.Config) { c.Listen = strings.TrimPrefix(busy.URL(), "http://") }, "--listen"},
 		"key without":     {func(c *app.Config) { c.TLSKey = "/nowhere" }, "--tls-cert"},
 		"no such cert":    {func(c *app.Config) { c.TLSCert, c.TLSKey = "/nowhere", "/nowhere" }, "--tls-cert"},
+		"EHLO localhost":  {func(c *app.Config) { c.EHLOName = "localhost" }, "--ehlo-name"},
+		"weak token":      {func(c *app.Config) { c.AdminToken = secret.New("weak") }, "--admin-token-file"},
 		"no such CA file": {func(c *app.Config) { c.CAFile = "/nowhere" }, "--ca-file"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,9 @@
 package auth
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Permissions that methods ask for.
 const (
@@ -19,15 +22,7 @@ var permissions = map[string][]string{
 	"IAM_LOGIN_CLIENT": {ReadProviders},
 }
 
-// Roles returns the names of all roles, sorted.
-func Roles() []string {
-	names := make([]string, 0, len(permissions))
-	for name := range permissions {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func roleNames() []string { return slices.Sorted(maps.Keys(permissions)) }
 
 // adminRoles are the roles of the token that an installation starts with.
 var adminRoles = []string{"IAM_OWNER", "SYSTEM_OWNER"}

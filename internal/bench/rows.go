@@ -24,7 +24,6 @@ func rows(b *bed) []*row {
 	return []*row{
 		ratio("REST ÷ the same call in Connect JSON", getByREST, get, atLeast(0.9, 1)),
 		ratio("Get by id, Connect JSON, SQLite ÷ the same handler without a store", get, getFromMemory, atLeast(0.65, 0.9)),
-		// Of these 120, protojson has 41.
 		allocations("allocations of a read, Connect JSON", get, target{}),
 		allocations("allocations of a password update, Connect JSON", setPassword, target{}),
 		allocations("allocations of a password update, gRPC", setPasswordByGRPC, target{}),

@@ -109,12 +109,13 @@ func (s *session) login(ctx context.Context, mechanism smtp.Auth) error {
 	r, err := s.cmd(ctx, command)
 	for round := 0; err == nil && r.code == 334; round++ {
 		response := initial
-		if initial = nil; response == nil {
+		if response == nil {
 			if response, err = s.respond(mechanism, r, round); err != nil {
 				s.broken = true // the server waits for a response, not for QUIT
 				return &failure{emailprovider.StepAuth, err, true}
 			}
 		}
+		initial = nil // it is sent once
 		r, err = s.cmd(ctx, s.encode(response))
 	}
 	if err := r.must(err, 235); err != nil {

@@ -139,10 +139,10 @@ func Roots(caFile string) (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("CA file: %w", err)
+		return nil, err
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA file %s has no certificate in PEM form", caFile)
+		return nil, fmt.Errorf("%s has no certificate in PEM form", caFile)
 	}
 	return pool, nil
 }

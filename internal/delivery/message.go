@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"mime/quotedprintable"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -120,8 +121,8 @@ func writePart(b *bytes.Buffer, mediaType, text string) {
 	b.WriteString("\r\n")
 	switch encoding {
 	case "base64":
-		for chunk := range bytesIn(text, 57) {
-			b.WriteString(base64.StdEncoding.EncodeToString([]byte(chunk)) + "\r\n")
+		for chunk := range slices.Chunk([]byte(text), maxLine/4*3) {
+			b.WriteString(base64.StdEncoding.EncodeToString(chunk) + "\r\n")
 		}
 	case "quoted-printable":
 		w := quotedprintable.NewWriter(b)
@@ -158,17 +159,4 @@ func encodingFor(text string) string {
 		return "base64"
 	}
 	return "quoted-printable"
-}
-
-// bytesIn yields s in chunks of n bytes.
-func bytesIn(s string, n int) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for len(s) > n {
-			if !yield(s[:n]) {
-				return
-			}
-			s = s[n:]
-		}
-		yield(s)
-	}
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
-// NextPassword is the password of the example in the admin API's public documentation. The inbox
+// nextPassword is the password of the example in the admin API's public documentation. The inbox
 // knows it from the start beside the first one, as a mail server does in a rotation without a gap.
-const NextPassword = "this-is-my-updated-password"
+const nextPassword = "this-is-my-updated-password"
 
 // Run serves with a new data folder, which is removed at the end, until ctx ends. What can be tried
 // is printed to out.
@@ -39,11 +39,11 @@ func Run(ctx context.Context, c app.Config, out io.Writer) (err error) {
 		return err
 	}
 	id, err := addProvider(ctx, service.Providers, inbox)
-	if err != nil {
-		return err
+	if err == nil {
+		err = show(out, service, inbox, id)
 	}
-	if err := show(out, service, inbox, id); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, service.Close())
 	}
 	return service.Run(ctx)
 }
@@ -65,7 +65,7 @@ func addProvider(ctx context.Context, providers *emailprovider.Service, inbox *i
 }
 
 func show(out io.Writer, service *app.App, inbox *inbox, id string) error {
-	tokenFile := service.DataDir() + "/" + app.AdminTokenFile
+	tokenFile := service.AdminTokenFile()
 	_, err := fmt.Fprintf(out, `Mailkeep answers at %[1]s (REST, Connect, gRPC, gRPC-Web).
 Data, removed at the end: %[2]s
 Admin token:              %[3]s
@@ -95,6 +95,6 @@ The same from the command line:
   echo another-password | go run ./cmd/mailkeep provider set-password %[6]s
   go run ./cmd/mailkeep provider test %[6]s --to you@example.com
 
-`, service.URL(), service.DataDir(), tokenFile, inbox.smtp.Addr(), inbox.url(), id, NextPassword)
+`, service.URL(), service.DataDir(), tokenFile, inbox.smtp.Addr(), inbox.url(), id, nextPassword)
 	return err
 }

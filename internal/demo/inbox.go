@@ -41,7 +41,7 @@ func startInbox(out io.Writer) (*inbox, error) {
 	}
 	in := &inbox{smtp: server, first: secret.New(rand.Text())}
 	server.SetPassword(user, in.first.Reveal())
-	server.AllowPassword(user, NextPassword)
+	server.AllowPassword(user, nextPassword)
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Bounds of what one client can make us keep.
+// Bounds of what one client can make us hold in memory.
 const (
 	maxUserAgent = 200    // bytes
 	maxPending   = 10_000 // entries between two flushes; more are counted under other

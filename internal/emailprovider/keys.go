@@ -41,10 +41,12 @@ func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32, fail
 			return resealed, err
 		}
 		for _, p := range batch {
+			err := resealOne(ctx, vault, sealer, p)
+			if errors.Is(err, ErrConflict) {
+				break // changed meanwhile, perhaps by a command that had sealed with this key: load it again
+			}
 			last = p
-			switch err := resealOne(ctx, vault, sealer, p); {
-			case errors.Is(err, ErrConflict):
-				// Changed meanwhile, so sealed with the primary key by whoever changed it.
+			switch {
 			case err != nil && ctx.Err() != nil:
 				return resealed, ctx.Err()
 			case err != nil:

@@ -1,6 +1,7 @@
 package emailprovider
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -49,7 +50,7 @@ func (s *SMTP) normalize(ids smtpIDs, policy Policy) error {
 		}
 	}
 	if strings.ContainsFunc(s.SenderName, unicode.IsControl) || !utf8.ValidString(s.SenderName) {
-		return invalid(idValue, "sender_name contains control characters")
+		return invalid(idValue, "sender_name contains control characters or is not UTF-8")
 	}
 	return checkCredential("user", s.User)
 }
@@ -110,7 +111,7 @@ func checkURL(s string) string {
 // break would end the command of LOGIN).
 func checkCredential(field, value string) error {
 	if len(value) > maxCredential {
-		return invalid(idValue, field+" is longer than 4096 bytes")
+		return invalid(idValue, fmt.Sprintf("%s is longer than %d bytes", field, maxCredential))
 	}
 	if strings.ContainsAny(value, "\x00\r\n") || !utf8.ValidString(value) {
 		return invalid(idValue, field+" contains NUL, CR or LF, or is not UTF-8")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"time"
@@ -134,7 +135,7 @@ func (s *Service) apply(ctx context.Context, c Caller, was, next Provider, d dec
 	if was.Sequence == 0 {
 		next.Created = now
 	}
-	if err := s.reseal(c, was, &next, d); err != nil {
+	if err := s.sealSecret(c, was, &next, d); err != nil {
 		return Provider{}, err
 	}
 	change := Change{
@@ -154,7 +155,8 @@ func (s *Service) apply(ctx context.Context, c Caller, was, next Provider, d dec
 	return next, err
 }
 
-func (s *Service) reseal(c Caller, was Provider, next *Provider, d decision) (err error) {
+// sealSecret carries out what the decision says about the secret.
+func (s *Service) sealSecret(c Caller, was Provider, next *Provider, d decision) (err error) {
 	switch {
 	case d.secret == setSecret:
 		next.Credential = Credential{Version: was.Credential.Version + 1, SetAt: next.Changed, SetBy: c.Actor.Name}
@@ -256,7 +258,7 @@ func RequireSMTP(p Provider, err error) (Provider, error) {
 // List returns a page of providers and the time it is of.
 func (s *Service) List(ctx context.Context, instance string, q Query) (Page, time.Time, error) {
 	if q.Limit > MaxLimit {
-		return Page{}, time.Time{}, fault.New(fault.InvalidArgument, "QUERY-4M0fs", "limit is above 1000")
+		return Page{}, time.Time{}, fault.New(fault.InvalidArgument, "QUERY-4M0fs", fmt.Sprintf("limit is above %d", MaxLimit))
 	}
 	if q.Limit == 0 {
 		q.Limit = MaxLimit

@@ -53,11 +53,12 @@ func (m *mailer) last() emailprovider.Route { return m.routes[len(m.routes)-1] }
 // world is a service on a real store with a real keyset.
 type world struct {
 	*emailprovider.Service
-	t      *testing.T
-	store  *sqlstore.DB
-	keyset *seal.Keyset
-	mailer *mailer
-	now    time.Time
+	t       *testing.T
+	store   *sqlstore.DB
+	keyset  *seal.Keyset
+	keyfile *keyfile
+	mailer  *mailer
+	now     time.Time
 }
 
 var by = emailprovider.Caller{Instance: instance.Default, Actor: emailprovider.Actor{Name: "tester", Protocol: "rest"}}
@@ -69,11 +70,12 @@ func newWorld(t *testing.T, mode emailprovider.BindingMode, domains ...string) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	keyset, err := seal.Create(&keyfile{})
+	file := &keyfile{}
+	keyset, err := seal.Create(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: store, keyset: keyset, mailer: &mailer{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	w := &world{t: t, store: store, keyset: keyset, keyfile: file, mailer: &mailer{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	w.Service = emailprovider.NewService(emailprovider.Config{
 		Store: store, Sealer: keyset, Mailer: w.mailer, Binding: mode, Log: slog.New(slog.DiscardHandler),
 		Policies: instance.NewSingle(emailprovider.Policy{SenderDomains: domains}),
@@ -638,6 +640,50 @@ func TestKeyRotation(t *testing.T) {
 		if got := w.sends(p.ID).Secret.Reveal(); got != fmt.Sprint("p", i) {
 			t.Fatalf("provider %d sends %q", i, got)
 		}
+	}
+}
+
+// lateChange is a vault in which, at the first reseal, a change lands that was decided before.
+type lateChange struct {
+	emailprovider.Vault
+	apply func()
+}
+
+func (l *lateChange) Reseal(ctx context.Context, p emailprovider.Provider, sealed emailprovider.Sealed) error {
+	if l.apply != nil {
+		l.apply()
+		l.apply = nil
+	}
+	return l.Vault.Reseal(ctx, p, sealed)
+}
+
+// TestKeyRotationLosesTheRace has a password that was sealed with the old key stored while its
+// provider is being resealed.
+func TestKeyRotationLosesTheRace(t *testing.T) {
+	w := newWorld(t, emailprovider.Strict)
+	p := w.add(smtp(password("p")))
+	before, err := seal.Load(w.keyfile) // seals with the old key for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := emailprovider.NewService(emailprovider.Config{Store: w.store, Sealer: before, Policies: w.Policies, Now: w.Now, Log: w.Log})
+	primary, err := w.keyset.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vault := &lateChange{w.store, func() {
+		if _, err := old.SetPassword(t.Context(), by, p.ID, secret.New("q")); err != nil {
+			t.Error(err)
+		}
+	}}
+	if n, err := emailprovider.Reseal(t.Context(), vault, w.keyset, primary); n != 1 || err != nil {
+		t.Errorf("resealed %d, %v", n, err)
+	}
+	if keys, err := w.store.KeysInUse(t.Context()); err != nil || !slices.Equal(keys, []uint32{primary}) {
+		t.Errorf("in use: %v, %v; want %d only", keys, err, primary)
+	}
+	if got := w.sends(p.ID).Secret.Reveal(); got != "q" {
+		t.Errorf("sends %q", got)
 	}
 }
 

@@ -192,43 +192,43 @@ func movesSecret(was, p Provider) bool {
 }
 
 func errMoves(was, p Provider) error {
-	var what []string
 	a, b := was.binding(), p.binding()
-	for _, f := range []struct {
-		name    string
-		changed bool
-	}{
-		{"host", a.Host != b.Host}, {"user", a.User != b.User},
-		{"token_endpoint", a.TokenEndpoint != b.TokenEndpoint}, {"client_id", a.ClientID != b.ClientID},
-		{"tls", was.SMTP.TLS && !p.SMTP.TLS},
-	} {
-		if f.changed {
-			what = append(what, f.name)
-		}
-	}
+	moved := changedOf(
+		setting{"host", a.Host != b.Host},
+		setting{"user", a.User != b.User},
+		setting{"token_endpoint", a.TokenEndpoint != b.TokenEndpoint},
+		setting{"client_id", a.ClientID != b.ClientID},
+		setting{"tls", was.SMTP.TLS && !p.SMTP.TLS},
+	)
 	return fault.New(fault.FailedPrecondition, idBind, "the stored secret belongs to the present settings; "+
-		"a request that changes "+strings.Join(what, ", ")+" must bring the secret with it")
+		"a request that changes "+strings.Join(moved, ", ")+" must bring the secret with it")
 }
 
 // changedFields names the settings, other than secrets, in which the two differ.
 func changedFields(was, p Provider) []string {
-	var out []string
-	for _, f := range []struct {
-		name    string
-		changed bool
-	}{
-		{"sender_address", was.SMTP.SenderAddress != p.SMTP.SenderAddress},
-		{"sender_name", was.SMTP.SenderName != p.SMTP.SenderName},
-		{"tls", was.SMTP.TLS != p.SMTP.TLS},
-		{"host", was.SMTP.Host != p.SMTP.Host},
-		{"user", was.SMTP.User != p.SMTP.User},
-		{"reply_to_address", was.SMTP.ReplyTo != p.SMTP.ReplyTo},
-		{"xoauth2", !was.SMTP.XOAuth2.equal(p.SMTP.XOAuth2)},
-		{"description", was.Description != p.Description},
-	} {
-		if f.changed {
-			out = append(out, f.name)
+	return changedOf(
+		setting{"sender_address", was.SMTP.SenderAddress != p.SMTP.SenderAddress},
+		setting{"sender_name", was.SMTP.SenderName != p.SMTP.SenderName},
+		setting{"tls", was.SMTP.TLS != p.SMTP.TLS},
+		setting{"host", was.SMTP.Host != p.SMTP.Host},
+		setting{"user", was.SMTP.User != p.SMTP.User},
+		setting{"reply_to_address", was.SMTP.ReplyTo != p.SMTP.ReplyTo},
+		setting{"xoauth2", !was.SMTP.XOAuth2.equal(p.SMTP.XOAuth2)},
+		setting{"description", was.Description != p.Description},
+	)
+}
+
+// setting is a setting by its name in the API, and whether a change touches it.
+type setting struct {
+	name    string
+	changed bool
+}
+
+func changedOf(settings ...setting) (names []string) {
+	for _, s := range settings {
+		if s.changed {
+			names = append(names, s.name)
 		}
 	}
-	return out
+	return names
 }

@@ -3,40 +3,42 @@
 package httpserver
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
+	"connectrpc.com/connect/v2/connectproto"
 
 	"github.com/mailkeep/mailkeep/internal/method"
 	"github.com/mailkeep/mailkeep/internal/rest"
 	"github.com/mailkeep/mailkeep/internal/rpc"
 )
 
-// MaxBytes is the default bound of a request body.
-const MaxBytes = 64 << 10
+// maxBytes is the default bound of a request message.
+const maxBytes = 64 << 10
 
 // Options is what the handler is made with.
 type Options struct {
 	Methods     method.Set              // that have REST routes
-	MaxBytes    int                     // of each message; MaxBytes if 0
+	MaxBytes    int                     // of each message; 64 KiB if 0
 	MaxBody     int64                   // of a whole request body, all messages of a stream; MaxBytes and some framing if 0
 	CORSOrigins []string                // any origin if empty
 	Pages       map[string]http.Handler // what GET answers at more paths, such as "/livez"
-	AccessLog   func(*rpc.Call, *http.Request, Response)
+	Log         *slog.Logger            // of one line for each request; none if nil
 }
 
 // NewHandler returns the one handler for everything that server serves.
 func NewHandler(server *connect.Server, o Options) http.Handler {
 	if o.MaxBytes == 0 {
-		o.MaxBytes = MaxBytes
+		o.MaxBytes = maxBytes
 	}
 	if o.MaxBody == 0 {
 		o.MaxBody = int64(o.MaxBytes) + frameOverhead
 	}
 	options := []connecthttp.Option{
-		connecthttp.WithCodecs(binaryCodec, rpc.NewJSONCodec()),
+		connecthttp.WithCodecs(connectproto.NewBinaryCodec(), rpc.NewJSONCodec()),
 		connecthttp.WithReadMaxBytes(o.MaxBytes),
 		connecthttp.WithCompressMinBytes(compressFrom),
 	}
@@ -50,7 +52,7 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 	h = webText(h)
 	h = http.MaxBytesHandler(h, o.MaxBody)
 	h = allowOrigins(o.CORSOrigins, h)
-	return observe(o.AccessLog, h)
+	return observe(o.Log, h)
 }
 
 // compressFrom is the size of an answer from which on gzip is worth its CPU, in bytes.

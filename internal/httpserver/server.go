@@ -9,11 +9,7 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"connectrpc.com/connect/v2/connectproto"
 )
-
-var binaryCodec = connectproto.NewBinaryCodec()
 
 // New returns a server for HTTP/1.1, HTTP/2 and, without TLS, HTTP/2 by prior knowledge.
 func New(handler http.Handler, log *slog.Logger) *http.Server {
@@ -59,10 +55,9 @@ func Serve(ctx context.Context, server *http.Server, l net.Listener, certificate
 	}
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	if err := server.Shutdown(draining); errors.Is(err, context.DeadlineExceeded) {
+	err := server.Shutdown(draining)
+	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.Join(fmt.Errorf("calls were still under way after %s and were cut off", drain), server.Close())
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }

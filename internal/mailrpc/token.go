@@ -10,7 +10,6 @@ import (
 	mailkeepv1 "github.com/mailkeep/mailkeep/gen/mailkeep/v1"
 	"github.com/mailkeep/mailkeep/gen/mailkeep/v1/mailkeepv1connect"
 	"github.com/mailkeep/mailkeep/internal/auth"
-	"github.com/mailkeep/mailkeep/internal/fault"
 	"github.com/mailkeep/mailkeep/internal/rpc"
 )
 
@@ -24,11 +23,9 @@ func NewTokens(tokens *auth.Service) Tokens { return Tokens{tokens} }
 
 // CreateToken implements TokenService.
 func (s Tokens) CreateToken(ctx context.Context, req *mailkeepv1.CreateTokenRequest) (*mailkeepv1.CreateTokenResponse, error) {
-	var lifetime time.Duration
+	var lifetime *time.Duration
 	if d := req.GetLifetime(); d != nil {
-		if lifetime = d.AsDuration(); d.CheckValid() != nil || lifetime == 0 {
-			return nil, fault.New(fault.InvalidArgument, "MAILKEEP-LIFETIME", "lifetime is not a positive duration; leave it out for ever")
-		}
+		lifetime = new(d.AsDuration())
 	}
 	token, plain, err := s.tokens.Create(ctx, rpc.CallFrom(ctx).Caller, req.GetName(), req.GetRoles(), lifetime)
 	if err != nil {

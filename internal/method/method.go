@@ -4,6 +4,7 @@ package method
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -58,11 +59,10 @@ func Read(services ...protoreflect.ServiceDescriptor) (Set, error) {
 
 func read(d protoreflect.MethodDescriptor) (*Method, error) {
 	options, _ := d.Options().(*descriptorpb.MethodOptions)
-	policy, _ := proto.GetExtension(options, optionsv1.E_Method).(*optionsv1.MethodPolicy)
 	m := &Method{
 		Procedure:  procedure(d.Parent().FullName(), d.Name()),
 		Name:       string(d.Name()),
-		Permission: policy.GetPermission(),
+		Permission: policyOf(d).GetPermission(),
 		Deprecated: options.GetDeprecated(),
 		Descriptor: d,
 	}
@@ -75,6 +75,11 @@ func read(d protoreflect.MethodDescriptor) (*Method, error) {
 		return nil, fmt.Errorf("method: %s: %w", d.FullName(), err)
 	}
 	return m, nil
+}
+
+func policyOf(d protoreflect.MethodDescriptor) *optionsv1.MethodPolicy {
+	policy, _ := proto.GetExtension(d.Options(), optionsv1.E_Method).(*optionsv1.MethodPolicy)
+	return policy
 }
 
 func procedure(service protoreflect.FullName, name protoreflect.Name) string {
@@ -103,9 +108,7 @@ func readRoute(rule *annotations.HttpRule) (Route, error) {
 
 // link resolves the successor of a deprecated method.
 func (s Set) link(m *Method) error {
-	options, _ := m.Descriptor.Options().(*descriptorpb.MethodOptions)
-	policy, _ := proto.GetExtension(options, optionsv1.E_Method).(*optionsv1.MethodPolicy)
-	name := policy.GetSuccessor()
+	name := policyOf(m.Descriptor).GetSuccessor()
 	if m.Deprecated != (name != "") {
 		return fmt.Errorf("method: %s must have a successor if and only if it is deprecated", m.Descriptor.FullName())
 	}
@@ -148,16 +151,6 @@ func variable(segment string) (name string, ok bool) {
 	return strings.TrimSuffix(name, "}"), ok
 }
 
-// escapeSegment escapes everything that is not unreserved (RFC 3986, section 2.3).
-func escapeSegment(s string) string {
-	const hex = "0123456789ABCDEF"
-	var out strings.Builder
-	for _, b := range []byte(s) {
-		if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("-._~", b) >= 0 {
-			out.WriteByte(b)
-			continue
-		}
-		out.Write([]byte{'%', hex[b>>4], hex[b&15]})
-	}
-	return out.String()
-}
+// escapeSegment escapes everything that is not unreserved (RFC 3986, section 2.3), as google.api.http
+// wants it.
+func escapeSegment(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }

@@ -59,7 +59,9 @@ func writeStatus(w http.ResponseWriter, code int, s status) {
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(s); err != nil { // compacts the details too
-		code, body = http.StatusInternalServerError, *bytes.NewBufferString(`{"code":13,"message":"internal error"}`)
+		code = http.StatusInternalServerError
+		body.Reset()
+		body.WriteString(`{"code":13,"message":"internal error"}`)
 	}
 	writeJSON(w, code, bytes.TrimSpace(body.Bytes()))
 }

@@ -94,8 +94,8 @@ func (h *Handler) serve(m *method.Method) http.Handler {
 		for _, name := range variables {
 			call.PathValues = append(call.PathValues, rpc.PathValue{Name: name, Value: r.PathValue(name)})
 		}
-		if body, framed := peekFrame(r); framed {
-			h.delegate(w, r, m, body)
+		if isFramed(r) {
+			h.delegate(w, r, m)
 			return
 		}
 		h.call(w, r, m)
@@ -103,10 +103,9 @@ func (h *Handler) serve(m *method.Method) http.Handler {
 }
 
 // delegate hands a framed request to the procedure's own handler.
-func (h *Handler) delegate(w http.ResponseWriter, r *http.Request, m *method.Method, body *framedBody) {
+func (h *Handler) delegate(w http.ResponseWriter, r *http.Request, m *method.Method) {
 	inner := r.Clone(r.Context())
-	inner.Method, inner.Body = http.MethodPost, body
-	inner.URL = &url.URL{Path: m.Procedure}
+	inner.Method, inner.URL = http.MethodPost, &url.URL{Path: m.Procedure}
 	h.options.Procedures.ServeHTTP(w, inner)
 }
 

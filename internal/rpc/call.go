@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
-	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/method"
 )
 
@@ -45,15 +44,4 @@ func CallFrom(ctx context.Context) *Call {
 		return c
 	}
 	return &Call{}
-}
-
-// ProviderCaller returns the caller in the words of the domain.
-func (c *Call) ProviderCaller() emailprovider.Caller {
-	return emailprovider.Caller{
-		Instance: c.Caller.Instance,
-		Actor: emailprovider.Actor{
-			TokenID: c.Caller.TokenID, Name: c.Caller.Name, Protocol: c.Protocol, Procedure: c.Procedure,
-			UserAgent: c.UserAgent, RequestID: c.RequestID,
-		},
-	}
 }

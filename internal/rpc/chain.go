@@ -49,11 +49,11 @@ func (c Config) observe(next connect.ServerFunc) connect.ServerFunc {
 			if p := recover(); p != nil {
 				c.Log.ErrorContext(ctx, "panic", "request_id", call.RequestID, "procedure", spec.Procedure,
 					"type", typeName(p), "stack", string(debug.Stack()))
-				err = internalError(call)
+				err = c.mapError(ctx, call, internalError(call))
 			}
 		}()
 		err = c.mapError(ctx, call, next(ctx, spec, stream))
-		if connect.CodeOf(err) == connect.CodeUnauthenticated && err != nil {
+		if connect.CodeOf(err) == connect.CodeUnauthenticated {
 			info.ResponseHeader().Set("Www-Authenticate", "Bearer")
 		}
 		return err

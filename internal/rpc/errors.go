@@ -46,7 +46,7 @@ func (c Config) toConnect(ctx context.Context, call *Call, err error) *connect.E
 	case errors.As(err, &known):
 		call.ErrorID = known.ID
 		if known.Kind == fault.Internal || known.Kind == fault.Unavailable || known.Kind == fault.ResourceExhausted {
-			c.Log.ErrorContext(ctx, "call failed", "request_id", call.RequestID, "procedure", call.Procedure, "err", err)
+			c.logFailure(ctx, call, err)
 		}
 		return fromFault(known)
 	case errors.As(err, &transport):
@@ -56,9 +56,13 @@ func (c Config) toConnect(ctx context.Context, call *Call, err error) *connect.E
 	case errors.Is(err, context.DeadlineExceeded):
 		return connect.NewError(connect.CodeDeadlineExceeded, "the deadline passed")
 	default:
-		c.Log.ErrorContext(ctx, "call failed", "request_id", call.RequestID, "procedure", call.Procedure, "err", err)
+		c.logFailure(ctx, call, err)
 		return internalError(call)
 	}
+}
+
+func (c Config) logFailure(ctx context.Context, call *Call, err error) {
+	c.Log.ErrorContext(ctx, "call failed", "request_id", call.RequestID, "procedure", call.Procedure, "err", err)
 }
 
 func fromFault(f *fault.Error) *connect.Error {
@@ -75,7 +79,6 @@ func fromFault(f *fault.Error) *connect.Error {
 
 // internalError says no more than where to look.
 func internalError(call *Call) *connect.Error {
-	call.Code = connect.CodeInternal.String()
 	return connect.Errorf(connect.CodeInternal, "internal error; the log has more under request id %s", call.RequestID)
 }
 

@@ -55,8 +55,8 @@ func check(m protoreflect.Message) string {
 			if !m.Has(r.field) {
 				continue
 			}
-			if r.rules.GetDuration().GetConst() != nil && !proto.Equal(m.Get(r.field).Message().Interface(), r.rules.GetDuration().GetConst()) {
-				return r.where + ": value must equal 0s"
+			if want := r.rules.GetDuration().GetConst(); want != nil && !proto.Equal(m.Get(r.field).Message().Interface(), want) {
+				return fmt.Sprintf("%s: value must equal %s", r.where, want.AsDuration())
 			}
 			if inner := check(m.Get(r.field).Message()); inner != "" {
 				return r.where + ": embedded message failed validation | caused by: " + inner

@@ -1,4 +1,4 @@
-// Package seal encrypts secrets with a Tink keyset: AES-256-GCM, the primary key seals, every key
+// Package seal encrypts secrets with a Tink keyset: AES-GCM with 256 bits in the keys it makes, the primary key seals, every key
 // of the set opens. What a secret belongs to goes in as associated data, so a ciphertext opens
 // nowhere else.
 //
@@ -17,6 +17,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -129,11 +130,25 @@ func (k *Keyset) use(handle *keyset.Handle) error {
 }
 
 func (k *Keyset) useLocked(handle *keyset.Handle) error {
+	if err := checkKeys(handle); err != nil {
+		return err
+	}
 	primitive, err := aead.New(handle)
 	if err != nil {
 		return fmt.Errorf("the keyset is not for encryption with associated data: %w", err)
 	}
 	k.handle, k.aead = handle, primitive
+	return nil
+}
+
+// checkKeys refuses keys whose ciphertexts do not begin with the id of the key, and other ciphers than
+// the documented one.
+func checkKeys(handle *keyset.Handle) error {
+	for _, key := range handle.KeysetInfo().GetKeyInfo() {
+		if key.GetTypeUrl() != aead.AES256GCMKeyTemplate().GetTypeUrl() || key.GetOutputPrefixType() != tinkpb.OutputPrefixType_TINK {
+			return fmt.Errorf("key %d of the keyset is not an AES-GCM key with Tink's prefix", key.GetKeyId())
+		}
+	}
 	return nil
 }
 

@@ -1,10 +1,16 @@
 package seal_test
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"reflect"
 	"testing"
+
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/seal"
@@ -123,8 +129,8 @@ func TestRotate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, keyset := range map[string]*seal.Keyset{"same": k, "loaded": again} {
-		if !opens(keyset, before, here) || !opens(keyset, after, here) {
+	for name, k := range map[string]*seal.Keyset{"same": k, "loaded": again} {
+		if !opens(k, before, here) || !opens(k, after, here) {
 			t.Errorf("%s keyset does not open all", name)
 		}
 	}
@@ -150,6 +156,21 @@ func TestLoad(t *testing.T) {
 	for _, junk := range []string{"", "{}", "not json", `{"primaryKeyId":1,"key":[{"keyData":{"value":"c2VjcmV0"}}]}`} {
 		if _, err := seal.Load(&memory{data: []byte(junk)}); err == nil {
 			t.Errorf("%q loads", junk)
+		}
+	}
+	for name, template := range map[string]*tinkpb.KeyTemplate{
+		"raw": aead.AES256GCMNoPrefixKeyTemplate(), "another cipher": aead.XChaCha20Poly1305KeyTemplate(),
+	} {
+		handle, err := keyset.NewHandle(template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&text)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := seal.Load(&memory{data: text.Bytes()}); err == nil {
+			t.Errorf("a keyset with a key of the kind %q loads", name)
 		}
 	}
 	_, file := create(t)

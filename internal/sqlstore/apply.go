@@ -121,7 +121,10 @@ func (db *DB) put(ctx context.Context, tx *sql.Tx, c emailprovider.Change, seque
 // oneOr returns a check that a statement touched a row; the answer is none if it did not.
 func oneOr(none error) func(sql.Result, error) error {
 	return func(r sql.Result, err error) error {
-		n, err := affected(r, err)
+		if err != nil {
+			return err
+		}
+		n, err := r.RowsAffected()
 		if err == nil && n == 0 {
 			return none
 		}

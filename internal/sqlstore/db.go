@@ -73,13 +73,8 @@ func (db *DB) Close() error { return errors.Join(db.reader.Close(), db.writer.Cl
 // AddInstance adds an instance without providers. One that exists is AlreadyExists.
 func (db *DB) AddInstance(ctx context.Context, id string) error {
 	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		n, err := affected(tx.ExecContext(ctx,
-			`INSERT INTO instances (id, created) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`,
-			id, micros(db.now())))
-		if err == nil && n == 0 {
-			return fault.Newf(fault.AlreadyExists, "MAILKEEP-INSTANCE", "instance %q already exists", id)
-		}
-		return err
+		return oneOr(fault.Newf(fault.AlreadyExists, "MAILKEEP-INSTANCE", "instance %q already exists", id))(tx.ExecContext(ctx,
+			`INSERT INTO instances (id, created) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`, id, micros(db.now())))
 	})
 }
 
@@ -119,14 +114,6 @@ func (db *DB) snapshot(ctx context.Context, f func(*sql.Tx) error) error {
 		return db.failed(ctx, ctx, err)
 	}
 	return nil
-}
-
-// affected returns how many rows a statement touched.
-func affected(r sql.Result, err error) (int64, error) {
-	if err != nil {
-		return 0, err
-	}
-	return r.RowsAffected()
 }
 
 // micros is how a time is stored: microseconds since 1970, and 0 for the zero time.

@@ -35,6 +35,16 @@ func (t tally) String() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", t.passed, t.failed, t.skipped)
 }
 
+// orBroken is t, and a failure if the output could not be read to its end.
+func (t tally) orBroken(lines *bufio.Scanner, out io.Reader) tally {
+	if err := lines.Err(); err != nil {
+		fmt.Println("reading the output:", err)
+		t.failed++
+		_, _ = io.Copy(io.Discard, out) // so that the suite can end
+	}
+	return t
+}
+
 func main() {
 	var total tally
 	for _, s := range suites {
@@ -107,7 +117,7 @@ func countGo(out io.Reader) (t tally) {
 			fmt.Print(strings.Join(output[key], ""))
 		}
 	}
-	return t
+	return t.orBroken(lines, out)
 }
 
 var conformanceCount = regexp.MustCompile(`^(\d+) passed, (\d+) failed`)
@@ -123,5 +133,5 @@ func countConformance(out io.Reader) (t tally) {
 			t.failed, _ = strconv.Atoi(m[2])
 		}
 	}
-	return t
+	return t.orBroken(lines, out)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // stack is Mailkeep's HTTP server around rpc, REST routes included. readMax is
-// the limit for one received message in bytes, 0 for none.
+// the limit for one received message in bytes, 0 for the service's own.
 func stack(rpc *connect.Server, readMax int) (*http.Server, error) {
 	routes, err := method.Read(adminv1.File_zitadel_admin_v1_admin_proto.Services().Get(0))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// verify records an attempt and returns nil if the newest password of the user proves right.
+// verify records an attempt and returns nil if a password of the user that is still good proves right.
 type verify func(user string, proves func(password string) bool) error
 
 // mechanisms are the SASL mechanisms that a server can offer.
