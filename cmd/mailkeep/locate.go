@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mailkeep/mailkeep/internal/app"
+	"github.com/mailkeep/mailkeep/internal/datadir"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
@@ -19,12 +20,13 @@ func (c *connection) locate() (*url.URL, error) {
 	if c.URL != "" {
 		return c.parse("--url", c.URL)
 	}
+	if !datadir.InUse(c.DataDir) {
+		// At an address that is left there somebody else may answer now, and would get the token.
+		return nil, fmt.Errorf("no service is running with the data folder %s: start one with `mailkeep serve`; "+
+			"--data-dir names another folder, --url a service elsewhere", c.DataDir)
+	}
 	path := filepath.Join(c.DataDir, app.AddressFile)
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s does not exist: no service has run with this data folder; "+
-			"--data-dir names another folder, --url a service elsewhere", path)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)
 	}

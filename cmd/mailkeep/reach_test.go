@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/app"
+	"github.com/mailkeep/mailkeep/internal/datadir"
 	"github.com/mailkeep/mailkeep/internal/delivery/smtptest"
 )
 
@@ -25,16 +26,31 @@ func expect(t *testing.T, want string, args ...string) {
 
 func TestServiceNotRunning(t *testing.T) {
 	s := startService(t, nil)
+	address := filepath.Join(s.dir, app.AddressFile)
+	left, err := os.ReadFile(address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.stop()
+	none := "no service is running with the data folder " + s.dir + ": start one with `mailkeep serve`; " +
+		"--data-dir names another folder, --url a service elsewhere"
+	expect(t, none, "provider", "list", "--data-dir", s.dir)
+	// What a killed service leaves behind is not trusted.
+	if err := os.WriteFile(address, left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, none, "provider", "list", "--data-dir", s.dir)
 	expect(t, "nothing answers at "+s.app.URL()+": is `mailkeep serve` running? --url names a service elsewhere, "+
-		"--data-dir the data folder of one on this machine", "provider", "list", "--data-dir", s.dir)
+		"--data-dir the data folder of one on this machine", "provider", "list", "--data-dir", s.dir, "--url", s.app.URL())
 }
 
 func TestDataFolder(t *testing.T) {
 	dir := t.TempDir()
-	expect(t, dir+"/address does not exist: no service has run with this data folder; --data-dir names another folder, "+
-		"--url a service elsewhere", "provider", "list", "--data-dir", dir)
-
+	held, err := datadir.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Close() }()
 	if err := os.WriteFile(filepath.Join(dir, app.AddressFile), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}

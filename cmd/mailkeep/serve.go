@@ -47,6 +47,9 @@ type serveCommand struct {
 
 // Run implements the command.
 func (c *serveCommand) Run(ctx context.Context, s streams) error {
+	if err := harden(); err != nil {
+		return fmt.Errorf("keeping secrets out of core dumps: %w", err)
+	}
 	config, err := c.config(s.err)
 	if err != nil {
 		return err

@@ -149,6 +149,44 @@ func TestTokenCreation(t *testing.T) {
 	}
 }
 
+// TestRevokedAdminToken wants a revocation to last, whoever brings the token back.
+func TestRevokedAdminToken(t *testing.T) {
+	c := config(t)
+	c.AdminToken = secret.Text{}
+	s := start(t, c)
+	made := s.NewAdminToken.Reveal()
+	as := map[string]string{"Authorization": "Bearer " + made}
+	if r := s.send(t, s.client(http1), raw{"DELETE", "/v1/tokens/admin", as, ""}); r.status != 200 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, c)
+	if r := s.send(t, s.client(http1), raw{"GET", "/v1/tokens", as, ""}); r.status != 401 || !s.NewAdminToken.Empty() {
+		t.Errorf("after a restart: %d %s, a new one: %t", r.status, r.body, !s.NewAdminToken.Empty())
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	c.AdminToken = secret.New(made)
+	if _, err := app.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), "revoked") || strings.Contains(err.Error(), made) {
+		t.Errorf("chosen again: %v", err)
+	}
+	c.AdminToken = secret.New(adminToken)
+	start(t, c).createToken(t, `{"name":"x","roles":["IAM_OWNER"]}`)
+}
+
+// TestRevoking has a caller revoke a token that may do more.
+func TestRevoking(t *testing.T) {
+	s := start(t, config(t))
+	owner, _ := s.createToken(t, `{"name":"owner","roles":["IAM_OWNER"]}`)
+	r := s.send(t, s.client(http1), raw{"DELETE", "/v1/tokens/admin", map[string]string{"Authorization": "Bearer " + owner}, ""})
+	if r.status != 403 || !strings.Contains(r.body, "MAILKEEP-ROLE") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
 // TestAdminToken is where the first token comes from, over several starts.
 func TestAdminToken(t *testing.T) {
 	c := config(t)

@@ -23,7 +23,7 @@ func setUpAdmin(ctx context.Context, dir *datadir.Dir, tokens *auth.Service, cho
 		}
 		return secret.Text{}, nil
 	}
-	if has, err := tokens.HasTokens(ctx, instance.Default); has || err != nil {
+	if has, err := tokens.HadTokens(ctx, instance.Default); has || err != nil {
 		return secret.Text{}, err
 	}
 	token, err := readToken(dir)

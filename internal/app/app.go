@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
@@ -193,6 +195,10 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) close() error {
 	var errs []error
 	if a.listener != nil {
+		// Whoever takes the port next must not be taken for this service.
+		if err := os.Remove(a.dir.Path(AddressFile)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}

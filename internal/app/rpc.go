@@ -69,7 +69,7 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 		Log:         c.Log,
 	})...)
 	adminv1connect.RegisterAdminServiceHandler(server, adminrpc.NewService(d.providers))
-	mailkeepv1connect.RegisterTokenServiceHandler(server, mailrpc.NewTokens(d.tokens))
+	mailkeepv1connect.RegisterTokenServiceHandler(server, mailrpc.NewTokens(d.tokens, c.Log))
 	mailkeepv1connect.RegisterKeyServiceHandler(server, mailrpc.NewKeys(d.rotate))
 	mailkeepv1connect.RegisterDeprecationServiceHandler(server, mailrpc.NewDeprecations(d.uses, successors(methods)))
 	healthv1connect.RegisterHealthHandler(server, d.health)

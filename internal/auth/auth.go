@@ -22,8 +22,12 @@ type Token struct {
 	Expires  time.Time // zero for never
 }
 
-// ErrNotFound is what a Store answers for a token it does not have.
-var ErrNotFound = errors.New("auth: no such token")
+var (
+	// ErrNotFound is what a Store answers for a token it does not have.
+	ErrNotFound = errors.New("auth: no such token")
+	// ErrRevoked is what a Store answers to a token that was revoked.
+	ErrRevoked = errors.New("this token was revoked and can't be used again")
+)
 
 // Store keeps tokens. Its contract is the suite in storetest.
 type Store interface {
@@ -31,9 +35,12 @@ type Store interface {
 	TokenByHash(ctx context.Context, hash [32]byte) (Token, error)
 	// Tokens returns the tokens of an instance, oldest first, ties by id.
 	Tokens(ctx context.Context, instance string) ([]Token, error)
-	// PutToken adds a token, or replaces the one with the same instance and id.
+	// PutToken adds a token, or replaces the one with the same instance and id. One whose hash was
+	// revoked, in whatever instance, is ErrRevoked.
 	PutToken(ctx context.Context, t Token) error
-	// RevokeToken deletes a token, or answers ErrNotFound. TokenByHash does not find it any more
-	// once RevokeToken has returned.
+	// RevokeToken deletes a token and remembers its hash, or answers ErrNotFound. TokenByHash does
+	// not find it any more once RevokeToken has returned.
 	RevokeToken(ctx context.Context, instance, id string) error
+	// HadTokens reports whether the instance has or ever had a token.
+	HadTokens(ctx context.Context, instance string) (bool, error)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -31,6 +32,7 @@ var (
 	errMissing   = fault.New(fault.Unauthenticated, "", "auth header missing")
 	errNotBearer = fault.New(fault.Unauthenticated, "AUTH-toLo1", "auth header is not of the form Bearer <token>")
 	errInvalid   = fault.New(fault.Unauthenticated, "AUTH-7fs1e", "token is invalid or expired")
+	errNoToken   = fault.New(fault.NotFound, "MAILKEEP-TOKEN", "token not found")
 	errDenied    = fault.New(fault.PermissionDenied, "AUTH-5mWD2", "no permission for this method")
 )
 
@@ -135,11 +137,22 @@ func (s *Service) List(ctx context.Context, by Caller) ([]Token, error) {
 	return s.store.Tokens(ctx, by.Instance)
 }
 
-// Revoke ends a token at once.
+// Revoke ends a token at once and for good. Nobody can revoke a token that may do more than they.
 func (s *Service) Revoke(ctx context.Context, by Caller, id string) error {
-	err := s.store.RevokeToken(ctx, by.Instance, id)
+	tokens, err := s.store.Tokens(ctx, by.Instance)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(tokens, func(t Token) bool { return t.ID == id })
+	if i < 0 {
+		return errNoToken
+	}
+	if slices.ContainsFunc(tokens[i].Roles, func(role string) bool { return !by.mayGive(role) }) {
+		return fault.New(fault.PermissionDenied, "MAILKEEP-ROLE", "the token has permissions that you do not have")
+	}
+	err = s.store.RevokeToken(ctx, by.Instance, id)
 	if errors.Is(err, ErrNotFound) {
-		return fault.New(fault.NotFound, "MAILKEEP-TOKEN", "token not found")
+		return errNoToken
 	}
 	return err
 }
@@ -163,8 +176,7 @@ func (s *Service) SetAdminToken(ctx context.Context, instance string, token secr
 	})
 }
 
-// HasTokens reports whether the instance has any token, which is so after its first start.
-func (s *Service) HasTokens(ctx context.Context, instance string) (bool, error) {
-	tokens, err := s.store.Tokens(ctx, instance)
-	return len(tokens) > 0, err
+// HadTokens reports whether the instance has or had any token, which is so after its first start.
+func (s *Service) HadTokens(ctx context.Context, instance string) (bool, error) {
+	return s.store.HadTokens(ctx, instance)
 }

@@ -69,6 +69,9 @@ func makePrivate(path string) error {
 	if info.Mode().Perm() == 0o700 {
 		return nil
 	}
+	if err := refusePlanted(path, info.Mode()); err != nil {
+		return err
+	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; owner != uint32(os.Geteuid()) {
 		return fmt.Errorf("%s has mode %#o and belongs to user %d: it must have mode 0700 or belong to the user running this, %d",
 			path, info.Mode().Perm(), owner, os.Geteuid())
@@ -76,9 +79,22 @@ func makePrivate(path string) error {
 	return os.Chmod(path, 0o700)
 }
 
+// refusePlanted refuses a folder in which others could have put files for us to trust.
+func refusePlanted(path string, mode fs.FileMode) error {
+	if mode.Perm()&0o022 == 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s has mode %#o and is not empty: others may have put files into it, %s for one; "+
+		"see that they are yours, then give the folder mode 0700", path, mode.Perm(), entries[0].Name())
+}
+
 // takeLock locks the folder until the file is closed or the process ends, however it ends.
 func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
@@ -96,6 +112,16 @@ func takeLock(path string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("data folder %s: lock: %w", path, err), f.Close())
 	}
 	return f, nil
+}
+
+// InUse reports whether a process has the folder at path open.
+func InUse(path string) bool {
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // which also gives back the lock, if it was free
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // holder returns " (pid 123)" if the lock file says who has it.

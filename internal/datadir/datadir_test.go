@@ -95,7 +95,7 @@ func TestModes(t *testing.T) {
 
 func TestModesAreTightened(t *testing.T) {
 	path := t.TempDir()
-	for name, mode := range map[string]fs.FileMode{path: 0o777, filepath.Join(path, "key"): 0o644} {
+	for name, mode := range map[string]fs.FileMode{path: 0o755, filepath.Join(path, "key"): 0o644} {
 		if name != path {
 			if err := os.WriteFile(name, []byte("secret"), mode); err != nil {
 				t.Fatal(err)
@@ -109,6 +109,58 @@ func TestModesAreTightened(t *testing.T) {
 	wantFile(t, d, "key", "secret")
 	wantMode(t, path, 0o700)
 	wantMode(t, d.Path("key"), 0o600)
+}
+
+// TestPlantedFiles has a folder that others could write to before it was ours.
+func TestPlantedFiles(t *testing.T) {
+	path := t.TempDir()
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, path).Close(); err != nil { // empty but for our own lock, afterwards
+		t.Fatal(err)
+	}
+	wantMode(t, path, 0o700)
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "0700") {
+		t.Errorf("Open of a folder that others can write to: %v", err)
+	}
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := os.WriteFile(victim, []byte("untouched"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	linked := t.TempDir()
+	if err := os.Chmod(linked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, filepath.Join(linked, lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(linked); err == nil {
+		t.Error("Open follows a link in place of the lock file")
+	}
+	if content, err := os.ReadFile(victim); err != nil || string(content) != "untouched" {
+		t.Errorf("the victim of the link holds %q, %v", content, err)
+	}
+}
+
+func TestInUse(t *testing.T) {
+	path := t.TempDir()
+	if InUse(path) || InUse(filepath.Join(path, "none")) {
+		t.Error("a folder that nobody has opened is in use")
+	}
+	d := open(t, path)
+	if !InUse(path) {
+		t.Error("an open folder is not in use")
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if InUse(path) {
+		t.Error("a closed folder is in use")
+	}
 }
 
 func TestRefusedFolders(t *testing.T) {

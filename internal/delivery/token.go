@@ -91,6 +91,10 @@ func (c *TokenClient) client(inClear bool) *http.Client {
 	}
 }
 
+// maxAccessToken bounds a bearer token, in bytes. What servers say is searched for it in many forms,
+// which takes memory in proportion.
+const maxAccessToken = 8 << 10
+
 // tokenIn reads an answer (RFC 6749, sections 5.1 and 5.2). Of a refusal it shows the status and the
 // error code only.
 func tokenIn(status int, body []byte) (secret.Text, error) {
@@ -106,6 +110,8 @@ func tokenIn(status int, body []byte) (secret.Text, error) {
 			Text:      strings.TrimSpace(fmt.Sprintf("the token endpoint answered %d %s", status, answer.Error)),
 			Temporary: status >= 500 || status == http.StatusTooManyRequests,
 		}
+	case len(answer.AccessToken) > maxAccessToken:
+		return secret.Text{}, refused(emailprovider.StepToken, "the token endpoint's access_token is longer than 8 KiB")
 	case err != nil || answer.AccessToken == "":
 		return secret.Text{}, refused(emailprovider.StepToken, "the token endpoint's answer has no access_token")
 	}

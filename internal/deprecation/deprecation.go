@@ -18,10 +18,19 @@ type Use struct {
 	Last      time.Time
 }
 
+// Bounds of what a Store keeps.
+const (
+	// MaxAgents is how many user agents of one caller and method are told apart.
+	MaxAgents = 100
+	// Other is the user agent (and caller) that uses beyond a bound are counted under.
+	Other = "(other)"
+)
+
 // Store keeps uses. Its contract is the suite in storetest.
 type Store interface {
 	// AddUses adds each entry's calls to the stored entry with the same instance, method, caller
-	// and user agent, and widens its dates; all entries or none.
+	// and user agent, and widens its dates; all entries or none. A user agent beyond MaxAgents of
+	// one instance, method and caller is Other.
 	AddUses(ctx context.Context, uses []Use) error
 	// Uses returns the uses of an instance, the latest first, ties by method, caller, user agent.
 	Uses(ctx context.Context, instance string) ([]Use, error)

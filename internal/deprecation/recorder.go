@@ -2,17 +2,12 @@ package deprecation
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 )
 
-// Bounds of what one client can make us hold in memory.
-const (
-	maxUserAgent = 200    // bytes
-	maxPending   = 10_000 // entries between two flushes; more are counted under other
-	other        = "(other)"
-)
+// maxPending bounds the entries between two flushes; more are counted under Other.
+const maxPending = 1000
 
 // key is what makes two uses the same entry.
 type key struct{ instance, method, caller, userAgent string }
@@ -34,16 +29,12 @@ func NewRecorder(store Store, now func() time.Time) *Recorder {
 
 // Record counts one use.
 func (r *Recorder) Record(instance, method, caller, userAgent string) {
-	if len(userAgent) > maxUserAgent {
-		userAgent = userAgent[:maxUserAgent]
-	}
-	userAgent = strings.ToValidUTF8(userAgent, "")
 	now := r.now().UTC().Truncate(time.Microsecond)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	k := key{instance, method, caller, userAgent}
 	if r.pending[k] == nil && len(r.pending) >= maxPending {
-		k.caller, k.userAgent = other, other
+		k.caller, k.userAgent = Other, Other
 	}
 	u := r.pending[k]
 	if u == nil {

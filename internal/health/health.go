@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -18,11 +19,15 @@ import (
 // watchInterval is how often a watched status is looked at.
 const watchInterval = 2 * time.Second
 
+// maxWatchers bounds the watches at one time: nobody needs a token for one.
+const maxWatchers = 100
+
 // Service implements grpc.health.v1.Health. It serves from the start until Drain.
 type Service struct {
 	services []string // that can be asked for by name; the empty name is the whole
 	check    func(ctx context.Context) error
 
+	watchers atomic.Int64
 	draining chan struct{}
 	once     sync.Once
 }
@@ -73,6 +78,11 @@ func (s *Service) Watch(ctx context.Context, req *healthv1.HealthCheckRequest, s
 	if !slices.Contains(s.services, req.GetService()) {
 		return stream.Send(&healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_SERVICE_UNKNOWN})
 	}
+	if s.watchers.Add(1); s.watchers.Load() > maxWatchers {
+		s.watchers.Add(-1)
+		return connect.NewError(connect.CodeResourceExhausted, "too many watch the health already; use Check")
+	}
+	defer s.watchers.Add(-1)
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	sent := healthv1.HealthCheckResponse_UNKNOWN

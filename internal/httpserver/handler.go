@@ -5,6 +5,7 @@ package httpserver
 import (
 	"log/slog"
 	"net/http"
+	"path"
 	"strings"
 
 	"connectrpc.com/connect/v2"
@@ -65,6 +66,10 @@ const frameOverhead = 64 << 10
 // RPC paths have a dot in their first segment.
 func split(pages map[string]http.Handler, procedures, routes http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.EscapedPath(); path.Clean(p) != p {
+			rest.NotFound(w, r) // a mux would redirect, and a client would repeat its token elsewhere
+			return
+		}
 		if page, ok := pages[r.URL.Path]; ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 			page.ServeHTTP(w, r)
 			return

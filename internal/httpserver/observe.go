@@ -17,7 +17,8 @@ func observe(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := &rpc.Call{RequestID: rand.Text(), Started: time.Now(), Host: r.Host}
 		w.Header().Set(requestIDHeader, call.RequestID)
-		recorder := &recorder{ResponseWriter: w}
+		recorder := &recorder{ResponseWriter: w, deadline: r.ProtoMajor == 1}
+		recorder.extend()
 		next.ServeHTTP(recorder, r.WithContext(rpc.WithCall(r.Context(), call)))
 		if log != nil {
 			logAccess(log, call, r, recorder.status)
@@ -56,7 +57,19 @@ func cut(s string, most int) string {
 // recorder notes the status of the answer.
 type recorder struct {
 	http.ResponseWriter
-	status int
+	status   int
+	deadline bool
+}
+
+// writeTimeout is how long a client may take to read what was written.
+const writeTimeout = 30 * time.Second
+
+// extend gives the client time to read the next write. HTTP/2 has a time-out of its own, and there a
+// deadline would end a stream that has nothing to say for a while.
+func (r *recorder) extend() {
+	if r.deadline {
+		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -72,6 +85,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
+	r.extend()
 	return r.ResponseWriter.Write(p)
 }
 

@@ -3,6 +3,7 @@ package mailrpc
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -14,12 +15,15 @@ import (
 )
 
 // Tokens implements TokenService.
-type Tokens struct{ tokens *auth.Service }
+type Tokens struct {
+	tokens *auth.Service
+	log    *slog.Logger
+}
 
 var _ mailkeepv1connect.TokenServiceHandler = Tokens{}
 
-// NewTokens returns the service.
-func NewTokens(tokens *auth.Service) Tokens { return Tokens{tokens} }
+// NewTokens returns the service; what is done to tokens goes to log.
+func NewTokens(tokens *auth.Service, log *slog.Logger) Tokens { return Tokens{tokens, log} }
 
 // CreateToken implements TokenService.
 func (s Tokens) CreateToken(ctx context.Context, req *mailkeepv1.CreateTokenRequest) (*mailkeepv1.CreateTokenResponse, error) {
@@ -31,6 +35,8 @@ func (s Tokens) CreateToken(ctx context.Context, req *mailkeepv1.CreateTokenRequ
 	if err != nil {
 		return nil, err
 	}
+	s.log.InfoContext(ctx, "token created", "request_id", rpc.CallFrom(ctx).RequestID, "caller", rpc.CallFrom(ctx).Caller.Name,
+		"token_id", token.ID, "name", token.Name, "roles", token.Roles, "expires", token.Expires)
 	return &mailkeepv1.CreateTokenResponse{Token: encodeToken(token), Secret: plain.Reveal()}, nil
 }
 
@@ -52,6 +58,8 @@ func (s Tokens) RevokeToken(ctx context.Context, req *mailkeepv1.RevokeTokenRequ
 	if err := s.tokens.Revoke(ctx, rpc.CallFrom(ctx).Caller, req.GetId()); err != nil {
 		return nil, err
 	}
+	s.log.InfoContext(ctx, "token revoked", "request_id", rpc.CallFrom(ctx).RequestID, "caller", rpc.CallFrom(ctx).Caller.Name,
+		"token_id", req.GetId())
 	return &mailkeepv1.RevokeTokenResponse{}, nil
 }
 

@@ -9,7 +9,6 @@ package rest
 import (
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 
 	"connectrpc.com/connect/v2"
@@ -47,10 +46,6 @@ func New(server *connect.Server, methods method.Set, options Options) *Handler {
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if p := r.URL.EscapedPath(); path.Clean(p) != p {
-		NotFound(w, r) // the mux would redirect, and a client would repeat its token elsewhere
-		return
-	}
 	h.mux.ServeHTTP(w, r)
 }
 

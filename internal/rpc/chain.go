@@ -60,13 +60,17 @@ func (c Config) observe(next connect.ServerFunc) connect.ServerFunc {
 	}
 }
 
-// userAgent prefers what browsers let scripts set.
+// userAgent prefers what browsers let scripts set. It is cut, and valid UTF-8.
 func userAgent(h *connect.Header) string {
-	if ua := h.Get("X-User-Agent"); ua != "" {
-		return ua
+	ua := h.Get("X-User-Agent")
+	if ua == "" {
+		ua = h.Get("User-Agent")
 	}
-	return h.Get("User-Agent")
+	return strings.ToValidUTF8(ua[:min(len(ua), maxUserAgent)], "")
 }
+
+// maxUserAgent bounds what events and uses of deprecated methods keep of a user agent, in bytes.
+const maxUserAgent = 200
 
 // admit decides who calls, for which instance, and whether they may.
 func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {

@@ -13,11 +13,7 @@ import (
 // what it could not decode.
 func (c Config) decode(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-		call := CallFrom(ctx)
-		if call.Method == nil {
-			return next(ctx, spec, stream)
-		}
-		return next(ctx, spec, &decodingStream{ServerStream: stream, call: call})
+		return next(ctx, spec, &decodingStream{ServerStream: stream, call: CallFrom(ctx)})
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/fault"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
@@ -36,9 +37,13 @@ type Keyset struct {
 	file File
 
 	mu     sync.RWMutex
+	known  []byte // what the file held when it was last read or written here
 	handle *keyset.Handle
 	aead   tink.AEAD
 }
+
+var errChanged = fault.New(fault.FailedPrecondition, "MAILKEEP-KEYSET",
+	"the keyset file was changed or removed by somebody else; restart the service with the right one")
 
 // ErrNoKeyset is returned by Load when the file does not exist.
 var ErrNoKeyset = errors.New("seal: there is no keyset")
@@ -57,7 +62,7 @@ func Load(file File) (*Keyset, error) {
 		// The cause may quote the keyset.
 		return nil, errors.New("the keyset file is not a Tink keyset in JSON")
 	}
-	k := &Keyset{file: file}
+	k := &Keyset{file: file, known: data}
 	return k, k.use(handle)
 }
 
@@ -74,10 +79,15 @@ func Create(file File) (*Keyset, error) {
 	return k, k.use(handle)
 }
 
-// Rotate adds a new primary key and returns its id. It is in the file before it seals anything.
+// Rotate adds a new primary key and returns its id. It is in the file before it seals anything. If
+// the file is not as it was left here, nothing is done: a key that somebody else has put there would
+// be lost, and with it what that key has sealed.
 func (k *Keyset) Rotate() (primary uint32, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if now, err := k.file.Read(); err != nil || !bytes.Equal(now, k.known) {
+		return 0, errChanged.Because(err)
+	}
 	manager := keyset.NewManagerFromHandle(k.handle)
 	if primary, err = manager.Add(aead.AES256GCMKeyTemplate()); err != nil {
 		return 0, err
@@ -160,5 +170,6 @@ func (k *Keyset) write(handle *keyset.Handle) error {
 	if err := k.file.Write(buf.Bytes()); err != nil {
 		return fmt.Errorf("writing the keyset: %w", err)
 	}
+	k.known = buf.Bytes()
 	return nil
 }

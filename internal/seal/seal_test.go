@@ -13,6 +13,7 @@ import (
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/fault"
 	"github.com/mailkeep/mailkeep/internal/seal"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
@@ -146,6 +147,29 @@ func TestRotateWithoutDisk(t *testing.T) {
 	}
 	if after := mustSeal(t, k); after.KeyID != before.KeyID {
 		t.Error("seals with a key that is not in the file")
+	}
+}
+
+// TestRotateAChangedFile has two services on one keyset: the second must not undo the first.
+func TestRotateAChangedFile(t *testing.T) {
+	first, file := create(t)
+	second, err := seal.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	sealed := mustSeal(t, first)
+	if _, err := second.Rotate(); fault.KindOf(err) != fault.FailedPrecondition {
+		t.Errorf("rotating over a key of somebody else: %v", err)
+	}
+	file.data = nil
+	if _, err := first.Rotate(); fault.KindOf(err) != fault.FailedPrecondition {
+		t.Errorf("rotating a file that is gone: %v", err)
+	}
+	if !opens(first, sealed, here) {
+		t.Error("the service lost its own key")
 	}
 }
 

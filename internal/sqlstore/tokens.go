@@ -26,7 +26,13 @@ const (
 		ON CONFLICT (instance, id) DO UPDATE SET name = excluded.name, hash = excluded.hash,
 			roles = excluded.roles, created = excluded.created, expires = excluded.expires`
 
-	deleteToken = `DELETE FROM tokens WHERE instance = $1 AND id = $2`
+	deleteToken   = `DELETE FROM tokens WHERE instance = $1 AND id = $2`
+	insertRevoked = `INSERT INTO revoked_tokens (hash, instance, id, revoked)
+		SELECT hash, instance, id, CAST($3 AS BIGINT) FROM tokens WHERE instance = $1 AND id = $2`
+	selectRevoked = `SELECT 1 FROM revoked_tokens WHERE hash = $1`
+
+	selectHadTokens = `SELECT EXISTS (SELECT 1 FROM tokens WHERE instance = $1)
+		OR EXISTS (SELECT 1 FROM revoked_tokens WHERE instance = $1)`
 )
 
 // TokenByHash implements auth.Store.
@@ -89,6 +95,13 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 		return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "roles %q: a role is a word", t.Roles)
 	}
 	return db.writeTokens(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var revoked int
+		switch err := tx.QueryRowContext(ctx, selectRevoked, t.Hash[:]).Scan(&revoked); {
+		case err == nil:
+			return auth.ErrRevoked
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
 		_, err := tx.ExecContext(ctx, upsertToken,
 			t.Instance, t.ID, t.Name, t.Hash[:], roles, micros(t.Created), micros(t.Expires))
 		if db.dialect.class(err) == uniqueViolation {
@@ -101,8 +114,20 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 // RevokeToken implements auth.Store.
 func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
 	return db.writeTokens(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		return oneOr(auth.ErrNotFound)(tx.ExecContext(ctx, deleteToken, instance, id))
+		if err := oneOr(auth.ErrNotFound)(tx.ExecContext(ctx, insertRevoked, instance, id, micros(db.now()))); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, deleteToken, instance, id)
+		return err
 	})
+}
+
+// HadTokens implements auth.Store.
+func (db *DB) HadTokens(ctx context.Context, instance string) (had bool, err error) {
+	if err := db.reader.QueryRowContext(ctx, selectHadTokens, instance).Scan(&had); err != nil {
+		return false, db.failed(ctx, ctx, err)
+	}
+	return had, nil
 }
 
 // writeTokens is write for what changes tokens.

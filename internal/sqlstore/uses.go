@@ -17,6 +17,9 @@ const (
 			first_use = CASE WHEN excluded.first_use < u.first_use THEN excluded.first_use ELSE u.first_use END,
 			last_use = CASE WHEN excluded.last_use > u.last_use THEN excluded.last_use ELSE u.last_use END`
 
+	selectAgents = `SELECT COUNT(*), COUNT(CASE WHEN user_agent = $4 THEN 1 END)
+		FROM deprecated_uses WHERE instance = $1 AND method = $2 AND caller = $3`
+
 	selectUses = `SELECT instance, method, caller, user_agent, calls, first_use, last_use
 		FROM deprecated_uses WHERE instance = $1
 		ORDER BY last_use DESC, method, caller, user_agent`
@@ -26,6 +29,9 @@ const (
 func (db *DB) AddUses(ctx context.Context, uses []deprecation.Use) error {
 	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		for _, u := range uses {
+			if err := foldAgent(ctx, tx, &u); err != nil {
+				return err
+			}
 			_, err := tx.ExecContext(ctx, upsertUse, u.Instance, u.Method, u.Caller, u.UserAgent,
 				u.Calls, micros(u.First), micros(u.Last))
 			if err != nil {
@@ -34,6 +40,17 @@ func (db *DB) AddUses(ctx context.Context, uses []deprecation.Use) error {
 		}
 		return nil
 	})
+}
+
+// foldAgent puts a use with a new user agent under deprecation.Other when its caller has very many
+// already, so that nobody can fill the database.
+func foldAgent(ctx context.Context, tx *sql.Tx, u *deprecation.Use) error {
+	var known, agents int
+	err := tx.QueryRowContext(ctx, selectAgents, u.Instance, u.Method, u.Caller, u.UserAgent).Scan(&agents, &known)
+	if known == 0 && agents >= deprecation.MaxAgents {
+		u.UserAgent = deprecation.Other
+	}
+	return err
 }
 
 // Uses implements deprecation.Store.

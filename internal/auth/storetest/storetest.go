@@ -23,6 +23,7 @@ func Run(t *testing.T, open Opener) {
 	t.Run("Tokens", func(t *testing.T) { testTokens(t, open(t, one, two)) })
 	t.Run("Put", func(t *testing.T) { testPut(t, open(t, one, two)) })
 	t.Run("Revoke", func(t *testing.T) { testRevoke(t, open(t, one, two)) })
+	t.Run("HadTokens", func(t *testing.T) { testHadTokens(t, open(t, one, two)) })
 }
 
 const (
@@ -125,6 +126,29 @@ func testRevoke(t *testing.T, s auth.Store) {
 			t.Errorf("RevokeToken %s: %v, want ErrNotFound", unknown, err)
 		}
 	}
-	put(t, s, mine)
-	wantToken(t, s, mine)
+	again := mine
+	again.ID = "3"
+	for _, revoked := range []auth.Token{mine, again} {
+		if err := s.PutToken(t.Context(), revoked); !errors.Is(err, auth.ErrRevoked) {
+			t.Errorf("PutToken of a revoked one as %s: %v, want ErrRevoked", revoked.ID, err)
+		}
+	}
+	wantNone(t, s, mine.Hash)
+}
+
+func testHadTokens(t *testing.T, s auth.Store) {
+	want := func(when string, want bool) {
+		t.Helper()
+		if had, err := s.HadTokens(t.Context(), one); had != want || err != nil {
+			t.Errorf("HadTokens %s: %t, %v", when, had, err)
+		}
+	}
+	put(t, s, token(two, "1", 1))
+	want("at first", false)
+	put(t, s, token(one, "1", 1))
+	want("with a token", true)
+	if err := s.RevokeToken(t.Context(), one, "1"); err != nil {
+		t.Fatal(err)
+	}
+	want("after its revocation", true)
 }

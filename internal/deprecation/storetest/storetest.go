@@ -2,6 +2,7 @@
 package storetest
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type Opener func(t *testing.T, instances ...string) deprecation.Store
 func Run(t *testing.T, open Opener) {
 	t.Run("Uses", func(t *testing.T) { testUses(t, open(t, one, two)) })
 	t.Run("Aggregate", func(t *testing.T) { testAggregate(t, open(t, one)) })
+	t.Run("MaxAgents", func(t *testing.T) { testMaxAgents(t, open(t, one)) })
 	t.Run("Atomic", func(t *testing.T) { testAtomic(t, open(t, one)) })
 	t.Run("Concurrent", func(t *testing.T) { testConcurrent(t, open(t, one)) })
 }
@@ -77,6 +79,33 @@ func testAggregate(t *testing.T, s deprecation.Store) {
 	want := use(one, "A", "a", "a", 1, 9)
 	want.Calls = 8
 	wantUses(t, s, one, want)
+}
+
+// testMaxAgents has a caller with a new user agent each time, and one with few.
+func testMaxAgents(t *testing.T, s deprecation.Store) {
+	const beyond = 50
+	for n := range deprecation.MaxAgents + beyond {
+		add(t, s, use(one, "A", "many", fmt.Sprint("agent ", n), 1, 1))
+	}
+	add(t, s, use(one, "A", "many", "agent 1", 1, 1), use(one, "A", "few", "agent", 1, 1), use(one, "B", "many", "agent", 1, 1))
+	calls := map[string]uint64{}
+	uses, err := s.Uses(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range uses {
+		calls[u.Method+" "+u.Caller+" "+u.UserAgent] += u.Calls
+	}
+	// Each use counts two calls.
+	want := map[string]uint64{"A many " + deprecation.Other: 2 * beyond, "A many agent 1": 4, "A many agent 99": 2, "A many agent 100": 0, "A few agent": 2, "B many agent": 2}
+	for name, n := range want {
+		if calls[name] != n {
+			t.Errorf("%s: %d calls, want %d", name, calls[name], n)
+		}
+	}
+	if len(uses) != deprecation.MaxAgents+3 {
+		t.Errorf("%d entries", len(uses))
+	}
 }
 
 // testAtomic adds uses of an instance that does not exist after one that does.

@@ -70,6 +70,15 @@ CREATE TABLE tokens (
     PRIMARY KEY (instance, id)
 );
 
+-- A revoked token never works again, whoever brings it back.
+CREATE TABLE revoked_tokens (
+    hash     BYTEA  NOT NULL PRIMARY KEY,
+    instance TEXT   NOT NULL REFERENCES instances (id),
+    id       TEXT   NOT NULL,
+    revoked  BIGINT NOT NULL
+);
+CREATE INDEX revoked_tokens_of_instance ON revoked_tokens (instance);
+
 CREATE TABLE deprecated_uses (
     instance   TEXT   NOT NULL REFERENCES instances (id),
     method     TEXT   NOT NULL,
