@@ -77,6 +77,9 @@ func TestAdmission(t *testing.T) {
 				if !allowed && (a.code != who.code || a.id != who.id) {
 					t.Errorf("%s calls %s over %s: %v, want %v", who.name, m.Name, w.name, a, who.code)
 				}
+				if m.Deprecated != (a.header.Get("Deprecation") != "") {
+					t.Errorf("%s calls %s over %s: Deprecation: %q", who.name, m.Name, w.name, a.header.Get("Deprecation"))
+				}
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -68,10 +69,14 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if c.WrapStore != nil {
 		a.store = c.WrapStore(a.db)
 	}
+	// Before anything is made that is shown once, such as the admin token.
+	if err := a.listen(); err != nil {
+		return a, err
+	}
 	if err := a.assemble(ctx); err != nil {
 		return a, err
 	}
-	return a, a.listen()
+	return a, a.dir.WriteFile(AddressFile, []byte(a.URL()+"\n"))
 }
 
 // assemble makes the domains on the open store, and the server on them.
@@ -93,6 +98,11 @@ func (a *App) assemble(ctx context.Context) error {
 	if c.CAFile != "" {
 		if roots, err = delivery.Roots(c.CAFile); err != nil {
 			return fmt.Errorf("--ca-file: %w", err)
+		}
+	}
+	for _, origin := range c.CORSOrigins {
+		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
+			return fmt.Errorf("--cors-origin: %q is not an origin such as https://console.example.com", origin)
 		}
 	}
 	if c.EHLOName != "" && !delivery.ValidEHLOName(c.EHLOName) {
@@ -149,7 +159,7 @@ func (a *App) listen() error {
 		c.Log.Warn("listening beyond this machine without TLS: tokens and passwords can be read on the way; "+
 			"give --tls-cert and --tls-key, or put a proxy with TLS in front", "listen", c.Listen)
 	}
-	return a.dir.WriteFile(AddressFile, []byte(a.URL()+"\n"))
+	return nil
 }
 
 // URL returns where the service answers, without a slash at the end.

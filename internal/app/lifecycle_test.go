@@ -135,6 +135,7 @@ func TestRefusedSettings(t *testing.T) {
 		"address in use":  {func(c *app.Config) { c.Listen = strings.TrimPrefix(busy.URL(), "http://") }, "--listen"},
 		"key without":     {func(c *app.Config) { c.TLSKey = "/nowhere" }, "--tls-cert"},
 		"no such cert":    {func(c *app.Config) { c.TLSCert, c.TLSKey = "/nowhere", "/nowhere" }, "--tls-cert"},
+		"not an origin":   {func(c *app.Config) { c.CORSOrigins = []string{"console.example"} }, "--cors-origin"},
 		"EHLO localhost":  {func(c *app.Config) { c.EHLOName = "localhost" }, "--ehlo-name"},
 		"weak token":      {func(c *app.Config) { c.AdminToken = secret.New("weak") }, "--admin-token-file"},
 		"no such CA file": {func(c *app.Config) { c.CAFile = "/nowhere" }, "--ca-file"},

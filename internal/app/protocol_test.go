@@ -59,6 +59,7 @@ func TestRoutes(t *testing.T) {
 		{raw{verb: "POST", path: "/no.such.Service/Nothing", header: contentType("application/grpc-web+proto")}, 200, "", "Grpc-Status: 12"},
 		{raw{verb: "POST", path: "/no.such.Service/Nothing", header: contentType("application/grpc-web-text")}, 200, "", "Grpc-Status: 12"},
 		{raw{verb: "POST", path: "/nothing", header: contentType("application/grpc-web")}, 200, "", "Grpc-Status: 12"},
+		{raw{verb: "PUT", path: "/admin/v1/nothing", header: contentType("application/grpc-web")}, 200, "", "Grpc-Status: 12"},
 		{raw{verb: "POST", path: "/zitadel.admin.v1.AdminService/Nothing", header: contentType("application/json")}, 501, `{"code":"unimplemented","message":"unknown method"}`, ""},
 		{raw{verb: "GET", path: "/zitadel.admin.v1.AdminService/Nothing"}, 404, unknownRoute, ""},
 		{raw{verb: "GET", path: "/zitadel.admin.v1.AdminService/UpdateSMTPConfigPassword?connect=v1&encoding=json&message=%7B%7D"}, 405, "", "Allow: POST"},

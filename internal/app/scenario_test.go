@@ -201,7 +201,9 @@ func (r *run) checkDeprecation(s step, deprecated bool) {
 	if got := h.Get("Deprecation"); deprecated != (got == "@1795392000") || !deprecated && got != "" {
 		r.t.Errorf("%s: Deprecation: %q", s.what, got)
 	}
-	if got := h.Get("Link"); deprecated != strings.Contains(got, `>; rel="successor-version"`) {
+	// An id that can't be one is not repeated in a header.
+	linked := deprecated && !strings.Contains(s.body, strings.Repeat("1", 201))
+	if got := h.Get("Link"); linked != strings.Contains(got, `>; rel="successor-version"`) {
 		r.t.Errorf("%s: Link: %q", s.what, got)
 	}
 	if deprecated && s.op == "password" {

@@ -189,3 +189,13 @@ func sequence(t *testing.T, url string, env []string) int {
 	}
 	return n
 }
+
+// TestCurlHTTP2 has calls refused before their body was wanted: curl must get every answer.
+func TestCurlHTTP2(t *testing.T) {
+	d := startDemo(t)
+	url := d.find(t, `Mailkeep answers at (\S+) `)
+	out := shell(t, `for i in $(seq 40); do curl -sS -o /dev/null -w '%{http_code} ' --http2-prior-knowledge -X PUT "$URL/admin/v1/smtp/1/password" -d '{"password":"x"}'; done`, "URL="+url)
+	if want := strings.Repeat("401 ", 40); out != want {
+		t.Errorf("answers: %s", out)
+	}
+}

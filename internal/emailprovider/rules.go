@@ -72,19 +72,31 @@ func checkHostPort(s string) string {
 		}
 		return ""
 	}
-	if host == "" || len(host) > 253 || strings.ContainsFunc(host, func(r rune) bool { return !isHostRune(r) }) {
+	if len(host) > 253 || !isHostName(host) {
 		return "must be host:port, with a name or an IP address as the host and nothing else"
 	}
 	return ""
 }
 
+// isHostName accepts labels of letters, digits, - and _ that do not begin or end with - (RFC 1123,
+// section 2.1), with or without the dot of the root.
+func isHostName(host string) bool {
+	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+		if label == "" || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.ContainsFunc(label, func(r rune) bool { return !isHostRune(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
 func isHostRune(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_'
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
 }
 
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0 && s[0] != '+'
+	return err == nil && n > 0 && s[0] != '+' && s[0] != '0'
 }
 
 // checkURL says what is wrong with s as an absolute http(s) URL, or nothing.

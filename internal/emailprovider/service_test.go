@@ -482,7 +482,7 @@ func TestBadValues(t *testing.T) {
 	}{
 		{"host", host, "COMMAND-EvAtufIinh", []string{
 			"", "h", ":25", "h:0", "h:65536", "h:smtp", "h:+25", "h:", "user:pw@h:25", "smtp://h:25", "h:25/x", "h\r\nx:25", "h\x00:25",
-			"h i:25", "[::1:25", "[h]:25", "::1:25", "[127.0.0.1]:25", "[fe80::1%25eth0]:25\n", "é:25", strings.Repeat("h", 254) + ":25",
+			"h i:25", "[::1:25", "[h]:25", "::1:25", "[127.0.0.1]:25", "[fe80::1%25eth0]:25\n", "...:25", "-:25", "a..b:25", "h-:25", ".:25", "h:0587", "é:25", strings.Repeat("h", 254) + ":25",
 		}},
 		{"sender", sender, "COMMAND-SAAFpV8VKV", []string{"", "  "}},
 		{"sender", sender, "MAILKEEP-VALUE", []string{"a", "Name <a@b.c>", "a@b.c,d@e.f", "a@b..c", "a@b.c\r\nBcc: x@y.z", `"a b"@c.d`}},

@@ -1,7 +1,9 @@
 package httpserver
 
 import (
+	"cmp"
 	"crypto/rand"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -20,11 +22,25 @@ func observe(log *slog.Logger, next http.Handler) http.Handler {
 		recorder := &recorder{ResponseWriter: w, deadline: r.ProtoMajor == 1}
 		recorder.extend()
 		next.ServeHTTP(recorder, r.WithContext(rpc.WithCall(r.Context(), call)))
+		drain(w, r)
 		if log != nil {
-			logAccess(log, call, r, recorder.status)
+			logAccess(log, call, r, cmp.Or(recorder.status, http.StatusOK))
 		}
 	})
 }
+
+// drain reads what is left of a small body before the answer ends. HTTP/2 would else reset the stream
+// (RFC 9113, section 8.1), and curl before version 8 takes that for a failed call.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 2 || r.ContentLength <= 0 || r.ContentLength > maxBytes {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
+	_, _ = io.CopyN(io.Discard, r.Body, maxBytes) // as far as it comes
+}
+
+// drainTimeout is how long the rest of a body may take that nobody wants any more.
+const drainTimeout = 100 * time.Millisecond
 
 // logAccess writes the access line. A path is logged only for what was no call: it may hold anything.
 func logAccess(log *slog.Logger, call *rpc.Call, r *http.Request, status int) {

@@ -53,6 +53,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) noRoute(w http.ResponseWriter, r *http.Request) {
 	allowed := h.allowed(r)
 	if len(allowed) == 0 && isGRPC(r) {
+		r = r.Clone(r.Context())
+		r.Method = http.MethodPost           // as every RPC
 		h.options.Procedures.ServeHTTP(w, r) // says UNIMPLEMENTED in the caller's framing
 		return
 	}

@@ -35,7 +35,7 @@ type Config struct {
 
 // Interceptors returns the chain, outermost first.
 func Interceptors(c Config) []connect.ServerInterceptor {
-	return []connect.ServerInterceptor{c.observe, c.admit, c.deprecate, c.decode}
+	return []connect.ServerInterceptor{c.observe, c.deprecate, c.admit, c.countDeprecated, c.decode}
 }
 
 // observe notes what the call is and how it ends, stops panics, and maps every error.
@@ -86,6 +86,7 @@ func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
 		info, _ := connect.CallInfoForServerContext(ctx)
 		call.Caller, err = c.Tokens.Authenticate(ctx, instance, info.RequestHeader().Values("Authorization"))
 		if err != nil {
+			call.Caller.Instance = instance // for the log
 			return err
 		}
 		permission := ""

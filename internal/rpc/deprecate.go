@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
@@ -31,23 +32,35 @@ type Deprecation struct {
 }
 
 // deprecate tells callers of deprecated methods so, by RFC 9745 (Deprecation), RFC 8594 (Sunset) and
-// RFC 8288 (Link), and counts them.
+// RFC 8288 (Link), whatever comes of the call.
 func (c Config) deprecate(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		call := CallFrom(ctx)
 		if call.Method == nil || !call.Method.Deprecated {
 			return next(ctx, spec, stream)
 		}
-		c.Deprecation.Uses.Record(call.Caller.Instance, call.Method.Name, call.Caller.Name, call.UserAgent)
 		info, _ := connect.CallInfoForServerContext(ctx)
 		c.Deprecation.announce(info.ResponseHeader())
 		linked := &linkingStream{ServerStream: stream, call: call, header: info.ResponseHeader()}
 		linked.link(func(name string) string { return pathValue(call, name) })
+		return next(ctx, spec, linked)
+	}
+}
+
+// countDeprecated counts uses of deprecated methods, by callers who may use them, and refuses them if
+// that is wanted.
+func (c Config) countDeprecated(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		call := CallFrom(ctx)
+		if call.Method == nil || !call.Method.Deprecated {
+			return next(ctx, spec, stream)
+		}
+		c.Deprecation.Uses.Record(call.Caller.Instance, call.Method.Name, call.Caller.Name, call.UserAgent)
 		if c.Deprecation.Refuse {
 			return fault.Newf(fault.Unimplemented, "MAILKEEP-DEPRECATED",
 				"%s is deprecated and refused here; use %s", call.Method.Name, call.Method.Successor.Name)
 		}
-		return next(ctx, spec, linked)
+		return next(ctx, spec, stream)
 	}
 }
 
@@ -57,6 +70,9 @@ func (d Deprecation) announce(h *connect.Header) {
 		h.Set("Sunset", d.Sunset.UTC().Format(http.TimeFormat))
 	}
 }
+
+// maxID is the length of the longest id that any method takes, in characters.
+const maxID = 200
 
 // linkingStream names the successor's path once the message tells the id in it.
 type linkingStream struct {
@@ -79,11 +95,12 @@ func (s *linkingStream) Receive(msg any) error {
 	return err
 }
 
-// link sets the Link header if every variable of the path has a value.
+// link sets the Link header if every variable of the path has a value that can be in a path: neither
+// too long to be an id, nor a dot segment (RFC 3986, section 5.2.4).
 func (s *linkingStream) link(value func(name string) string) {
 	route := s.call.Method.Successor.Route
 	for _, name := range route.Variables() {
-		if value(name) == "" {
+		if v := value(name); v == "" || v == "." || v == ".." || utf8.RuneCountInString(v) > maxID {
 			return
 		}
 	}

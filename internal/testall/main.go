@@ -25,6 +25,7 @@ type suite struct {
 var suites = []suite{
 	{"go test, with the race detector", []string{"go", "test", "-race", "-json", "./..."}, countGo},
 	{"published clients, browser, README", []string{"go", "test", "-count=1", "-json", "-tags", "e2e", "./internal/e2e/..."}, countGo},
+	{"OpenAPI document", []string{"go", "test", "-C", "internal/tools/openapi", "-json", "./..."}, countGo},
 	{"Connect conformance", []string{"go", "run", "./internal/conformance"}, countConformance},
 }
 
