@@ -20,7 +20,7 @@ func forms(s string) []string {
 		strings.Trim(string(quoted), `"`), strings.Trim(strconv.QuoteToASCII(s), `"`),
 		base64.StdEncoding.EncodeToString([]byte(s)),
 	}
-	if short, _ := squeeze(s); short != s {
+	if short := string(squeeze(s).text); short != s {
 		all = append(all, short)
 	}
 	var wide []byte

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,8 @@ import (
 )
 
 const (
+	// maxRead is how much of it is looked at, in bytes: more than enough for maxShown to be left.
+	maxRead = 4 << 10
 	// maxShown is how many bytes of a server's text are shown.
 	maxShown = 256
 	// gram is how much of a secret in a row is already too much. It is what makes a repeated
@@ -29,21 +32,24 @@ func newRedactor(known secret.Text) *redactor { return &redactor{[]string{known.
 func (r *redactor) add(s string) { r.secrets = append(r.secrets, s) }
 
 // show returns a text that can be shown: without secrets, at most maxShown bytes, printable UTF-8.
-func (r *redactor) show(text string) string { return cut(printable(r.remove(text))) }
+func (r *redactor) show(text string) string {
+	return cut(printable(r.remove(text[:min(len(text), maxRead)])))
+}
 
 // remove returns text without secrets.
 func (r *redactor) remove(text string) string {
 	known := newNeedles(r.secrets)
 	marks := known.find(text)
-	squeezed, where := squeeze(text)
-	folded := known.find(squeezed)
-	for i, marked := range folded {
-		from := i
-		if i > 0 && folded[i-1] {
-			from = i - 1 // with what was left out between
-		}
-		if marked {
-			mark(marks, where[from], where[i]+1)
+	for _, seen := range []view{squeeze(text), unescape(text)} {
+		found := known.find(string(seen.text))
+		for i, marked := range found {
+			from := i
+			if i > 0 && found[i-1] {
+				from = i - 1 // with what was left out between
+			}
+			if marked {
+				mark(marks, seen.from[from], seen.to[i])
+			}
 		}
 	}
 	spread(text, marks)
@@ -51,38 +57,36 @@ func (r *redactor) remove(text string) string {
 }
 
 // needles are what secrets look like, in lower case.
-type needles struct {
-	grams map[string]bool // gram bytes each
-	short []string        // whole forms of fewer bytes
-}
+type needles []string
 
-func newNeedles(secrets []string) needles {
-	n := needles{grams: map[string]bool{}}
+func newNeedles(secrets []string) (n needles) {
 	for _, s := range secrets {
 		for _, form := range forms(s) {
-			form = lowerASCII(form)
-			if form != "" && len(form) < gram {
-				n.short = append(n.short, form)
-			}
-			for i := range max(0, len(form)-gram+1) {
-				n.grams[form[i:i+gram]] = true
+			if form != "" {
+				n = append(n, lowerASCII(form))
 			}
 		}
 	}
 	return n
 }
 
-// find marks the bytes of text that are part of a secret.
+// find marks the bytes of text that are part of a secret: each gram of one, and short secrets whole.
+// It is the text that is indexed, because a server chooses how long a bearer token is.
 func (n needles) find(text string) []bool {
 	lower := lowerASCII(text)
-	marks := make([]bool, len(text))
+	grams := map[string][]int{}
 	for i := range max(0, len(lower)-gram+1) {
-		if n.grams[lower[i:i+gram]] {
-			mark(marks, i, i+gram)
-		}
+		grams[lower[i:i+gram]] = append(grams[lower[i:i+gram]], i)
 	}
-	for _, form := range n.short {
-		for i := range len(lower) {
+	marks := make([]bool, len(text))
+	for _, form := range n {
+		for i := range max(0, len(form)-gram+1) {
+			for _, at := range grams[form[i:i+gram]] {
+				mark(marks, at, at+gram)
+			}
+			delete(grams, form[i:i+gram]) // once is enough
+		}
+		for i := 0; len(form) < gram && i < len(lower); i++ {
 			if strings.HasPrefix(lower[i:], form) {
 				mark(marks, i, i+len(form))
 			}
@@ -123,17 +127,65 @@ func replaceMarked(text string, marks []bool) string {
 	return b.String()
 }
 
-// squeeze leaves out spaces and controls, since a server may fold what it repeats, and returns where
-// in text each byte that is left came from.
-func squeeze(text string) (squeezed string, where []int) {
-	var b strings.Builder
+// view is a text as somebody may read another one, and where in that each of its bytes came from.
+type view struct {
+	text     []byte
+	from, to []int
+}
+
+func (v *view) add(s string, from, to int) {
+	v.text = append(v.text, s...)
+	for range len(s) {
+		v.from, v.to = append(v.from, from), append(v.to, to)
+	}
+}
+
+// squeeze leaves out spaces and controls, since a server may fold what it repeats.
+func squeeze(text string) (v view) {
 	for i := range len(text) {
 		if text[i] > ' ' && text[i] != 0x7f {
-			b.WriteByte(text[i])
-			where = append(where, i)
+			v.add(text[i:i+1], i, i+1)
 		}
 	}
-	return b.String(), where
+	return v
+}
+
+// escape is one character as a URL, quoted-printable, a JSON or Go string, or HTML may have it.
+var escape = regexp.MustCompile(`[%=]([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|&#x([0-9A-Fa-f]{1,6});|&#([0-9]{1,7});`)
+
+// unescape replaces escapes by what they stand for.
+func unescape(text string) (v view) {
+	last := 0
+	for _, m := range escape.FindAllStringSubmatchIndex(text, -1) {
+		for i := last; i < m[0]; i++ {
+			v.add(text[i:i+1], i, i+1)
+		}
+		last = m[1]
+		v.add(unescaped(text, m), m[0], m[1])
+	}
+	for i := last; i < len(text); i++ {
+		v.add(text[i:i+1], i, i+1)
+	}
+	return v
+}
+
+// unescaped returns what a match of escape stands for.
+func unescaped(text string, m []int) string {
+	for group := 1; group < len(m)/2; group++ {
+		if m[2*group] < 0 {
+			continue
+		}
+		base := 16
+		if group == 5 {
+			base = 10
+		}
+		code, _ := strconv.ParseUint(text[m[2*group]:m[2*group+1]], base, 32)
+		if group <= 2 {
+			return string([]byte{byte(code)})
+		}
+		return string(rune(code))
+	}
+	return ""
 }
 
 // lowerASCII keeps the length, unlike strings.ToLower.

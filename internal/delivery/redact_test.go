@@ -3,7 +3,9 @@ package delivery
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -33,13 +35,48 @@ var encodings = map[string]func(string) string{
 		}
 		return b.String()
 	},
-	"base64":     func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
-	"base64 url": func(s string) string { return base64.URLEncoding.EncodeToString([]byte(s)) },
-	"base64 +1":  func(s string) string { return base64.StdEncoding.EncodeToString([]byte("\x00" + s)) },
-	"base64 +2":  func(s string) string { return base64.StdEncoding.EncodeToString([]byte("xy" + s + "z")) },
+	"base64":                    func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
+	"base64 url":                func(s string) string { return base64.URLEncoding.EncodeToString([]byte(s)) },
+	"base64 +1":                 func(s string) string { return base64.StdEncoding.EncodeToString([]byte("\x00" + s)) },
+	"base64 +2":                 func(s string) string { return base64.StdEncoding.EncodeToString([]byte("xy" + s + "z")) },
+	"every byte in a URL":       func(s string) string { return eachByte("%%%02X", s) },
+	"every byte in a mail":      func(s string) string { return eachByte("=%02X", s) },
+	"every byte in a Go string": func(s string) string { return eachByte(`\x%02x`, s) },
+	"every character in JSON":   func(s string) string { return eachRune(`\u%04x`, s) },
+	"every character in HTML":   func(s string) string { return eachRune("&#%d;", s) },
+	"and in hexadecimal":        func(s string) string { return eachRune("&#x%x;", s) },
 	"blob": func(s string) string {
 		return base64.StdEncoding.EncodeToString([]byte("\x00user@example.com\x00" + s))
 	},
+}
+
+func eachByte(format, s string) (out string) {
+	for _, b := range []byte(s) {
+		out += fmt.Sprintf(format, b)
+	}
+	return out
+}
+
+func eachRune(format, s string) (out string) {
+	for _, r := range s {
+		out += fmt.Sprintf(format, r)
+	}
+	return out
+}
+
+// TestRedactIsBounded has a token as long as one may be, and a reply as long as one may be.
+func TestRedactIsBounded(t *testing.T) {
+	token := strings.Repeat("0123456789<>&%;", maxAccessToken/15)
+	text := strings.Repeat("no "+token[:40], maxReply/43)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if got := newRedactor(secret.New(token)).show(text); !strings.Contains(got, redacted) || strings.Contains(got, token[:6]) {
+		t.Errorf("%q", got)
+	}
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
+		t.Errorf("%d bytes allocated", grown)
+	}
 }
 
 func TestRedact(t *testing.T) {
