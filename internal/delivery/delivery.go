@@ -50,11 +50,9 @@ type Options struct {
 	Dialer Dialer
 	// Tokens gets bearer tokens; default a TokenClient with the same Dialer and Roots.
 	Tokens TokenSource
-	// StepTimeout bounds each step, and each exchange in it; default DefaultStepTimeout.
+	// StepTimeout bounds each step, and each exchange in it; default DefaultStepTimeout. A reply to
+	// the final dot that comes later is a mail sent twice (RFC 5321, section 4.5.3.2.6).
 	StepTimeout time.Duration
-	// DataTimeout bounds sending the message and waiting for the reply to the final dot; default
-	// StepTimeout. A reply that comes later is a mail sent twice (RFC 5321, section 4.5.3.2.6).
-	DataTimeout time.Duration
 	// Timeout bounds a whole delivery; default DefaultTimeout.
 	Timeout time.Duration
 	// Now is the clock for the Date of mails and the validity of certificates; default time.Now.
@@ -69,7 +67,6 @@ type Transport struct {
 	dialer      Dialer
 	tokens      TokenSource
 	stepTimeout time.Duration
-	dataTimeout time.Duration
 	timeout     time.Duration
 	now         func() time.Time
 }
@@ -88,7 +85,6 @@ func New(o Options) *Transport {
 		timeout:     cmp.Or(o.Timeout, DefaultTimeout),
 		now:         o.Now,
 	}
-	t.dataTimeout = cmp.Or(o.DataTimeout, t.stepTimeout)
 	if o.EHLOName != "" {
 		t.ehloName = func() string { return o.EHLOName }
 	}

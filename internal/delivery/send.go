@@ -38,7 +38,7 @@ func (s *session) send(ctx context.Context, e envelope) error {
 	if err := r.must(err, 354); err != nil {
 		return at(emailprovider.StepData, err)
 	}
-	r, err = s.exchange(ctx, s.dataTimeout, dotted(e.message))
+	r, err = s.exchange(ctx, s.stepTimeout, dotted(e.message))
 	return at(emailprovider.StepData, r.must(err, 250))
 }
 

@@ -23,14 +23,13 @@ type session struct {
 	offers      map[string]string
 	clean       *redactor
 	stepTimeout time.Duration
-	dataTimeout time.Duration
 	broken      bool // no reply can be trusted to belong to the next command
 }
 
 func (t *Transport) newSession(conn net.Conn, host string, mode mode, clean *redactor) *session {
 	return &session{
 		conn: conn, in: newReplyReader(conn), host: host, mode: mode, clean: clean,
-		stepTimeout: t.stepTimeout, dataTimeout: t.dataTimeout,
+		stepTimeout: t.stepTimeout,
 	}
 }
 

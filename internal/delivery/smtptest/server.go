@@ -9,7 +9,6 @@ import (
 	"io"
 	"log"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -25,9 +24,9 @@ const (
 	ImplicitTLS
 )
 
-// Options of a Server. The zero value is a plain server without accounts on a free port.
+// Options of a Server. The zero value is a plain server without accounts. It listens on a free
+// port of 127.0.0.1.
 type Options struct {
-	Addr        string           // to listen on; default 127.0.0.1:0
 	Mode        Mode             // default Plain
 	CA          *CA              // issues the certificate; default a new one
 	Certificate *tls.Certificate // default CA.Loopback()
@@ -42,30 +41,25 @@ type Options struct {
 // Server is a running SMTP server. Its methods may be called at any time from anywhere.
 type Server struct {
 	*record
-	accounts   accounts
-	options    Options
-	listener   net.Listener
-	smtp       *smtp.Server
-	ca         *CA
-	demandAuth atomic.Bool
-	served     chan struct{}
+	accounts accounts
+	options  Options
+	listener net.Listener
+	smtp     *smtp.Server
+	ca       *CA
+	served   chan struct{}
 }
 
 // Start starts a server. Close ends it.
 func Start(o Options) (*Server, error) {
-	if o.Addr == "" {
-		o.Addr = "127.0.0.1:0"
-	}
 	if o.Mechanisms == nil {
 		o.Mechanisms = []string{"PLAIN", "LOGIN"}
 	}
 	s := &Server{record: newRecord(o.Keep), options: o, ca: o.CA, served: make(chan struct{})}
-	s.demandAuth.Store(o.DemandAuth)
 	config, err := s.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", o.Addr)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -141,9 +135,6 @@ func (s *Server) SetPassword(user, password string) (version int) {
 func (s *Server) AllowPassword(user, password string) (version int) {
 	return s.accounts.add(user, password, false)
 }
-
-// DemandAuth says whether sessions must authenticate before they send.
-func (s *Server) DemandAuth(on bool) { s.demandAuth.Store(on) }
 
 // Close ends the server and every session at once.
 func (s *Server) Close() error {

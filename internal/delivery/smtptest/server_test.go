@@ -42,9 +42,11 @@ func TestVersions(t *testing.T) {
 		t.Errorf("version %d", v)
 	}
 	sent = append(sent, send(s, "one"), send(s, "two"), send(s, "three"), send(s, ""))
-	s.DemandAuth(false)
-	sent = append(sent, send(s, ""))
-	for i, ok := range []bool{true, false, true, false, false, true} {
+	s.AllowPassword("u", "four")
+	sent = append(sent, send(s, "two"), send(s, "four"))
+	open := start(t, smtptest.Options{})
+	sent = append(sent, send(open, ""))
+	for i, ok := range []bool{true, false, true, false, false, true, true, true} {
 		if (sent[i] == nil) != ok {
 			t.Errorf("mail %d: %v", i, sent[i])
 		}
@@ -57,7 +59,7 @@ func TestVersions(t *testing.T) {
 	for _, a := range s.Attempts() {
 		attempts = append(attempts, seen{a.Version, a.OK})
 	}
-	if diff := cmp.Diff([]seen{{1, true}, {1, false}, {2, true}, {0, false}}, attempts); diff != "" {
+	if diff := cmp.Diff([]seen{{1, true}, {1, false}, {2, true}, {0, false}, {2, true}, {3, true}}, attempts); diff != "" {
 		t.Error(diff)
 	}
 	var versions []int
@@ -67,7 +69,7 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	if !slices.Equal(versions, []int{1, 2, 0}) || s.Connections() != 6 {
+	if !slices.Equal(versions, []int{1, 2, 2, 3}) || s.Connections() != 7 {
 		t.Errorf("versions %v, %d connections", versions, s.Connections())
 	}
 }

@@ -65,7 +65,7 @@ func (s *session) remote() string { return s.conn.Conn().RemoteAddr().String() }
 
 // Mail implements smtp.Session.
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
-	if s.server.demandAuth.Load() && s.user == "" {
+	if s.server.options.DemandAuth && s.user == "" {
 		return &smtp.SMTPError{Code: 530, EnhancedCode: smtp.EnhancedCode{5, 7, 0}, Message: "Authentication required"}
 	}
 	s.from = from
