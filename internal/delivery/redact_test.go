@@ -50,18 +50,20 @@ var encodings = map[string]func(string) string{
 	},
 }
 
-func eachByte(format, s string) (out string) {
+func eachByte(format, s string) string {
+	var out strings.Builder
 	for _, b := range []byte(s) {
-		out += fmt.Sprintf(format, b)
+		fmt.Fprintf(&out, format, b)
 	}
-	return out
+	return out.String()
 }
 
-func eachRune(format, s string) (out string) {
+func eachRune(format, s string) string {
+	var out strings.Builder
 	for _, r := range s {
-		out += fmt.Sprintf(format, r)
+		fmt.Fprintf(&out, format, r)
 	}
-	return out
+	return out.String()
 }
 
 // TestRedactIsBounded has a token as long as one may be, and a reply as long as one may be.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mailkeep/mailkeep/internal/fault"
 )
 
 // resealBatch is how many providers are loaded at once while resealing.
@@ -19,26 +21,32 @@ func Reseal(ctx context.Context, vault Vault, sealer Sealer, primary uint32) (re
 	if err != nil {
 		return 0, err
 	}
-	var failures []error
+	var damaged []Provider
 	for _, key := range keys {
 		if key == primary {
 			continue
 		}
-		n, err := resealKey(ctx, vault, sealer, key, &failures)
+		n, shut, err := resealKey(ctx, vault, sealer, key)
 		resealed += n
+		damaged = append(damaged, shut...)
 		if err != nil {
 			return resealed, err
 		}
 	}
-	return resealed, errors.Join(failures...)
+	if len(damaged) > 0 {
+		return resealed, fault.Newf(fault.FailedPrecondition, "MAILKEEP-SEALED", "the new key is in use and %d secrets were "+
+			"sealed with it, but %d can't be opened and are as they were: of provider %s", resealed, len(damaged), names(damaged))
+	}
+	return resealed, nil
 }
 
-func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32, failures *[]error) (resealed uint64, err error) {
+// resealKey returns the providers whose secrets it could not open as damaged.
+func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32) (resealed uint64, damaged []Provider, err error) {
 	var last Provider
 	for {
 		batch, err := vault.SealedBy(ctx, key, last.Instance, last.ID, resealBatch)
 		if err != nil || len(batch) == 0 {
-			return resealed, err
+			return resealed, damaged, err
 		}
 		for _, p := range batch {
 			err := resealOne(ctx, vault, sealer, p)
@@ -47,10 +55,10 @@ func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32, fail
 			}
 			last = p
 			switch {
-			case err != nil && ctx.Err() != nil:
-				return resealed, ctx.Err()
+			case errors.Is(err, errSealed):
+				damaged = append(damaged, p)
 			case err != nil:
-				*failures = append(*failures, fmt.Errorf("provider %s of instance %s: %w", p.ID, p.Instance, err))
+				return resealed, damaged, err
 			default:
 				resealed++
 			}
@@ -61,7 +69,7 @@ func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32, fail
 func resealOne(ctx context.Context, vault Vault, sealer Sealer, p Provider) error {
 	plain, err := sealer.Open(p.Credential.Sealed, p.binding())
 	if err != nil {
-		return err
+		return errSealed
 	}
 	sealed, err := sealer.Seal(plain, p.binding())
 	if err != nil {
@@ -95,12 +103,13 @@ func CheckKeys(ctx context.Context, vault Vault, sealer Sealer) error {
 	return errors.Join(missing...)
 }
 
-func names(sample []Provider) string {
-	ids := make([]string, 0, len(sample))
-	for _, p := range sample {
+// names names the first few of the providers.
+func names(providers []Provider) string {
+	var ids []string
+	for _, p := range providers[:min(len(providers), sampleSize)] {
 		ids = append(ids, p.ID+" (instance "+p.Instance+")")
 	}
-	if len(sample) == sampleSize {
+	if len(providers) >= sampleSize {
 		ids = append(ids, "and possibly more")
 	}
 	return strings.Join(ids, ", ")

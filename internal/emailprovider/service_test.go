@@ -710,7 +710,7 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, primary); n != 1 || err == nil || !strings.Contains(err.Error(), damaged.ID) {
+	if n, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, primary); n != 1 || fault.KindOf(err) != fault.FailedPrecondition || !strings.Contains(err.Error(), damaged.ID) {
 		t.Errorf("resealed %d, %v", n, err)
 	}
 	if _, err := w.SetPassword(t.Context(), by, damaged.ID, secret.New("q")); err != nil {
