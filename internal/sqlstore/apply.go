@@ -45,6 +45,10 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (sequence uint6
 	if err != nil {
 		return 0, err
 	}
+	if c.Put == nil {
+		// The removal is done and durable; its secret is only in the journal for longer if this fails.
+		_ = db.dialect.erase(ctx, db.writer)
+	}
 	return sequence, nil
 }
 

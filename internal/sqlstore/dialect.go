@@ -1,6 +1,9 @@
 package sqlstore
 
-import "context"
+import (
+	"context"
+	"database/sql"
+)
 
 // dialect is what differs between databases besides how they are opened.
 type dialect interface {
@@ -11,4 +14,8 @@ type dialect interface {
 	// has a price; a database in this process need not pay it for statements that take
 	// microseconds.
 	statementContext(ctx context.Context) context.Context
+
+	// erase takes what committed changes have deleted out of the database's journals too, as far as
+	// readers under way allow.
+	erase(ctx context.Context, writer *sql.DB) error
 }

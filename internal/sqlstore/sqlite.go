@@ -142,6 +142,13 @@ func (sqliteDialect) statementContext(ctx context.Context) context.Context {
 	return context.WithoutCancel(ctx)
 }
 
+// erase moves the write-ahead log into the database, where secure_delete has overwritten what was
+// deleted, and empties it.
+func (sqliteDialect) erase(ctx context.Context, writer *sql.DB) error {
+	_, err := writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	return err
+}
+
 func (sqliteDialect) class(err error) class {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {

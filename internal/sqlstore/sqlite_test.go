@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -197,6 +198,43 @@ func provider(n int) emailprovider.Provider {
 		},
 		Created: fromMicros(int64(n)),
 		Changed: fromMicros(int64(n)),
+	}
+}
+
+// TestRemovedSecretIsErased looks for the ciphertext of a removed provider in every file.
+func TestRemovedSecretIsErased(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	db, err := OpenSQLite(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	found := func() (files []string) {
+		t.Helper()
+		for _, name := range []string{path, path + "-wal", path + "-shm"} {
+			if content, err := os.ReadFile(name); err != nil {
+				t.Fatal(err)
+			} else if bytes.Contains(content, []byte("c1ph3rt3xt")) {
+				files = append(files, name)
+			}
+		}
+		return files
+	}
+	p := provider(1)
+	p.Credential.Sealed = emailprovider.Sealed{KeyID: 7, Ciphertext: []byte("c1ph3rt3xt")}
+	if p.Sequence, err = db.Apply(t.Context(), added(p)); err != nil {
+		t.Fatal(err)
+	}
+	if len(found()) == 0 {
+		t.Fatal("the ciphertext can't be found while it is stored")
+	}
+	removal := updated(p)
+	removal.Event.Type, removal.Put = emailprovider.EventRemoved, nil
+	if _, err := db.Apply(t.Context(), removal); err != nil {
+		t.Fatal(err)
+	}
+	if files := found(); len(files) > 0 {
+		t.Errorf("the ciphertext is still in %v", files)
 	}
 }
 
