@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"io/fs"
 	"net/http"
 	"os"
@@ -207,6 +208,46 @@ func TestHealth(t *testing.T) {
 	list, err := client.List(t.Context(), &healthv1.HealthListRequest{})
 	if err != nil || len(list.GetStatuses()) != 2 {
 		t.Errorf("List: %v, %v", list, err)
+	}
+}
+
+// TestHealthWatchers opens more watches than are served; those that end make room.
+func TestHealthWatchers(t *testing.T) {
+	s := start(t, config(t))
+	client := healthClient(s)
+	watch := func(ctx context.Context) error {
+		stream, err := client.Watch(ctx, &healthv1.HealthCheckRequest{})
+		if err == nil {
+			_, err = stream.Receive()
+		}
+		return err
+	}
+	ctx, end := context.WithCancel(t.Context())
+	for range 50 {
+		if err := watch(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others := healthClient(s) // a connection has 100 streams
+	refused := 0
+	for range 60 {
+		stream, err := others.Watch(ctx, &healthv1.HealthCheckRequest{})
+		if err == nil {
+			_, err = stream.Receive()
+		}
+		if connect.CodeOf(err) == connect.CodeResourceExhausted && err != nil {
+			refused++
+		}
+	}
+	if refused != 10 {
+		t.Errorf("%d of 110 watches are refused, want 10", refused)
+	}
+	end()
+	deadline := time.Now().Add(10 * time.Second)
+	for watch(t.Context()) != nil {
+		if time.Now().After(deadline) {
+			t.Fatal("watches that ended make no room")
+		}
 	}
 }
 

@@ -96,6 +96,10 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("%d commands in\n%s", len(d.curl), d.printed)
 	}
 	change, test, rotate, mails := d.curl[0], d.curl[1], d.curl[2], d.curl[3]
+	if limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", d.cmd.Process.Pid)); err == nil &&
+		!regexp.MustCompile(`Max core file size +0 +0 `).Match(limits) {
+		t.Errorf("the service may write core dumps:\n%s", limits)
+	}
 	if got := shell(t, change); !strings.Contains(got, `"resourceOwner":"default"`) {
 		t.Fatalf("%s\n%s", change, got)
 	}

@@ -78,11 +78,10 @@ func (s *Service) Watch(ctx context.Context, req *healthv1.HealthCheckRequest, s
 	if !slices.Contains(s.services, req.GetService()) {
 		return stream.Send(&healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_SERVICE_UNKNOWN})
 	}
-	if s.watchers.Add(1); s.watchers.Load() > maxWatchers {
-		s.watchers.Add(-1)
+	defer s.watchers.Add(-1)
+	if s.watchers.Add(1) > maxWatchers {
 		return connect.NewError(connect.CodeResourceExhausted, "too many watch the health already; use Check")
 	}
-	defer s.watchers.Add(-1)
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	sent := healthv1.HealthCheckResponse_UNKNOWN

@@ -3,10 +3,12 @@
 package httpserver
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"path"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -22,12 +24,13 @@ const maxBytes = 64 << 10
 
 // Options is what the handler is made with.
 type Options struct {
-	Methods     method.Set              // that have REST routes
-	MaxBytes    int                     // of each message; 64 KiB if 0
-	MaxBody     int64                   // of a whole request body, all messages of a stream; MaxBytes and some framing if 0
-	CORSOrigins []string                // any origin if empty
-	Pages       map[string]http.Handler // what GET answers at more paths, such as "/livez"
-	Log         *slog.Logger            // of one line for each request; none if nil
+	Methods      method.Set              // that have REST routes
+	MaxBytes     int                     // of each message; 64 KiB if 0
+	MaxBody      int64                   // of a whole request body, all messages of a stream; MaxBytes and some framing if 0
+	CORSOrigins  []string                // any origin if empty
+	Pages        map[string]http.Handler // what GET answers at more paths, such as "/livez"
+	WriteTimeout time.Duration           // for an HTTP/1 client to read each write; 30 s if 0
+	Log          *slog.Logger            // of one line for each request; none if nil
 }
 
 // NewHandler returns the one handler for everything that server serves.
@@ -53,7 +56,7 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 	h = webText(h)
 	h = http.MaxBytesHandler(h, o.MaxBody)
 	h = allowOrigins(o.CORSOrigins, h)
-	return observe(o.Log, h)
+	return observe(o.Log, cmp.Or(o.WriteTimeout, writeTimeout), h)
 }
 
 // compressFrom is the size of an answer from which on gzip is worth its CPU, in bytes.

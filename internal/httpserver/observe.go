@@ -15,11 +15,14 @@ const requestIDHeader = "X-Request-Id"
 
 // observe gives each request its rpc.Call and id, and writes one line about it when it has been
 // answered, unless log is nil.
-func observe(log *slog.Logger, next http.Handler) http.Handler {
+func observe(log *slog.Logger, timeout time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := &rpc.Call{RequestID: rand.Text(), Started: time.Now(), Host: r.Host}
 		w.Header().Set(requestIDHeader, call.RequestID)
-		recorder := &recorder{ResponseWriter: w, deadline: r.ProtoMajor == 1}
+		recorder := &recorder{ResponseWriter: w}
+		if r.ProtoMajor == 1 {
+			recorder.timeout = timeout
+		}
 		recorder.extend()
 		next.ServeHTTP(recorder, r.WithContext(rpc.WithCall(r.Context(), call)))
 		drain(w, r)
@@ -73,18 +76,18 @@ func cut(s string, most int) string {
 // recorder notes the status of the answer.
 type recorder struct {
 	http.ResponseWriter
-	status   int
-	deadline bool
+	status  int
+	timeout time.Duration // for the client to read each write; 0 for HTTP/2, which has one of its own
 }
 
 // writeTimeout is how long a client may take to read what was written.
 const writeTimeout = 30 * time.Second
 
-// extend gives the client time to read the next write. HTTP/2 has a time-out of its own, and there a
-// deadline would end a stream that has nothing to say for a while.
+// extend gives the client time to read the next write. On HTTP/2 a deadline would end a stream that
+// has nothing to say for a while.
 func (r *recorder) extend() {
-	if r.deadline {
-		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+	if r.timeout > 0 {
+		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(r.timeout))
 	}
 }
 
