@@ -11,15 +11,19 @@ const (
 	WriteProviders = "iam.write"
 	ReadTokens     = "token.read"
 	WriteTokens    = "token.write"
-	WriteSystem    = "system.write" // what touches all instances, such as the keyset
+	SendMessages   = "message.send"
+	ReadMessages   = "message.read"    // what became of mails, and who got them
+	ReadContents   = "message.content" // what mails say
+	WriteSystem    = "system.write"    // what touches all instances, such as the keyset
 )
 
 // permissions of each role. The IAM_ roles are ZITADEL's.
 var permissions = map[string][]string{
 	"SYSTEM_OWNER":     {WriteSystem},
-	"IAM_OWNER":        {ReadProviders, WriteProviders, ReadTokens, WriteTokens},
-	"IAM_OWNER_VIEWER": {ReadProviders, ReadTokens},
+	"IAM_OWNER":        {ReadProviders, WriteProviders, ReadTokens, WriteTokens, SendMessages, ReadMessages, ReadContents},
+	"IAM_OWNER_VIEWER": {ReadProviders, ReadTokens, ReadMessages},
 	"IAM_LOGIN_CLIENT": {ReadProviders},
+	"MESSAGE_SENDER":   {SendMessages, ReadMessages},
 }
 
 func roleNames() []string { return slices.Sorted(maps.Keys(permissions)) }

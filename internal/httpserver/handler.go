@@ -25,11 +25,11 @@ const maxBytes = 64 << 10
 // Options is what the handler is made with.
 type Options struct {
 	Methods      method.Set              // that have REST routes
-	MaxBytes     int                     // of each message; 64 KiB if 0
-	MaxBody      int64                   // of a whole request body, all messages of a stream; MaxBytes and some framing if 0
+	MaxBytes     int                     // of each message, unless its method says; 64 KiB if 0
+	MaxBody      int64                   // of a whole request body, all messages of a stream; the message and some framing if 0
 	CORSOrigins  []string                // any origin if empty
 	Pages        map[string]http.Handler // what GET answers at more paths, such as "/livez"
-	WriteTimeout time.Duration           // for an HTTP/1 client to read each write; 30 s if 0
+	WriteTimeout time.Duration           // for a client to read each write, on HTTP/2 of a stream only; 30 s if 0
 	Log          *slog.Logger            // of one line for each request; none if nil
 }
 
@@ -38,12 +38,11 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = maxBytes
 	}
-	if o.MaxBody == 0 {
-		o.MaxBody = int64(o.MaxBytes) + frameOverhead
-	}
 	options := []connecthttp.Option{
 		connecthttp.WithCodecs(connectproto.NewBinaryCodec(), rpc.NewJSONCodec()),
-		connecthttp.WithReadMaxBytes(o.MaxBytes),
+		connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
+			return []connecthttp.Option{connecthttp.WithReadMaxBytes(o.maxBytes(o.Methods[spec.Procedure]))}
+		}),
 		connecthttp.WithCompressMinBytes(compressFrom),
 	}
 	unknown := unknownMethod(connecthttp.NewErrorWriter(options...))
@@ -54,16 +53,38 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 	routes := rest.New(server, o.Methods, rest.Options{MaxBytes: o.MaxBytes, Procedures: procedures})
 	h := split(o.Pages, procedures, routes)
 	h = webText(h)
-	h = http.MaxBytesHandler(h, o.MaxBody)
+	h = o.limitBody(routes, h)
 	h = allowOrigins(o.CORSOrigins, h)
-	return observe(o.Log, cmp.Or(o.WriteTimeout, writeTimeout), h)
+	return o.observe(h)
 }
 
 // compressFrom is the size of an answer from which on gzip is worth its CPU, in bytes.
 const compressFrom = 1024
 
-// frameOverhead is what framing and its base64 form may add to a message of the allowed size.
+// frameOverhead is what framing may add to a message of the allowed size, in bytes.
 const frameOverhead = 64 << 10
+
+// maxBytes returns the bound of a request message of the method, which may be nil.
+func (o Options) maxBytes(m *method.Method) int {
+	if m == nil {
+		return o.MaxBytes
+	}
+	return cmp.Or(m.MaxBytes, o.MaxBytes)
+}
+
+// limitBody bounds what is read of a request, by the method that it is for. A message may come as
+// base64, which is a third longer.
+func (o Options) limitBody(routes *rest.Handler, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m := o.Methods[r.URL.Path]
+		if m == nil {
+			m = routes.Method(r)
+		}
+		most := int64(o.maxBytes(m))
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(o.MaxBody, most+most/3+frameOverhead))
+		next.ServeHTTP(w, r)
+	})
+}
 
 // split tells pages, RPC paths (/package.Service/Method) and REST paths apart: of the latter two only
 // RPC paths have a dot in their first segment.

@@ -14,20 +14,25 @@ import (
 const requestIDHeader = "X-Request-Id"
 
 // observe gives each request its rpc.Call and id, and writes one line about it when it has been
-// answered, unless log is nil.
-func observe(log *slog.Logger, timeout time.Duration, next http.Handler) http.Handler {
+// answered, unless there is no log.
+func (o Options) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call := &rpc.Call{RequestID: rand.Text(), Started: time.Now(), Host: r.Host}
 		w.Header().Set(requestIDHeader, call.RequestID)
+		m := o.Methods[r.URL.Path]
 		recorder := &recorder{ResponseWriter: w}
-		if r.ProtoMajor == 1 {
-			recorder.timeout = timeout
+		if r.ProtoMajor == 1 || m != nil && m.Streams {
+			recorder.timeout = cmp.Or(o.WriteTimeout, writeTimeout)
+			recorder.perWrite = r.ProtoMajor != 1
 		}
-		recorder.extend()
+		if !recorder.perWrite {
+			recorder.extend()
+		}
 		next.ServeHTTP(recorder, r.WithContext(rpc.WithCall(r.Context(), call)))
+		recorder.extend() // for what is still in buffers
 		drain(w, r)
-		if log != nil {
-			logAccess(log, call, r, cmp.Or(recorder.status, http.StatusOK))
+		if o.Log != nil {
+			logAccess(o.Log, call, r, cmp.Or(recorder.status, http.StatusOK))
 		}
 	})
 }
@@ -35,15 +40,19 @@ func observe(log *slog.Logger, timeout time.Duration, next http.Handler) http.Ha
 // drain reads what is left of a small body before the answer ends. HTTP/2 would else reset the stream
 // (RFC 9113, section 8.1), and curl before version 8 takes that for a failed call.
 func drain(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor != 2 || r.ContentLength <= 0 || r.ContentLength > maxBytes {
+	if r.ProtoMajor != 2 || r.ContentLength <= 0 || r.ContentLength > maxDrained {
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
-	_, _ = io.CopyN(io.Discard, r.Body, maxBytes) // as far as it comes
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrained) // as far as it comes
 }
 
-// drainTimeout is how long the rest of a body may take that nobody wants any more.
-const drainTimeout = 100 * time.Millisecond
+// Bounds of the rest of a body that nobody wants any more: a mail with attachments refused for its
+// token is worth reading.
+const (
+	maxDrained   = 2 << 20 // bytes
+	drainTimeout = 100 * time.Millisecond
+)
 
 // logAccess writes the access line. A path is logged only for what was no call: it may hold anything.
 func logAccess(log *slog.Logger, call *rpc.Call, r *http.Request, status int) {
@@ -73,21 +82,29 @@ func cut(s string, most int) string {
 	return s
 }
 
-// recorder notes the status of the answer.
+// recorder notes the status of the answer, and bounds how long a client may take to read it.
 type recorder struct {
 	http.ResponseWriter
-	status  int
-	timeout time.Duration // for the client to read each write; 0 for HTTP/2, which has one of its own
+	status   int
+	timeout  time.Duration // for the client to read each write; 0 for no bound but that of HTTP/2 itself
+	perWrite bool          // a deadline ends with its write
 }
 
 // writeTimeout is how long a client may take to read what was written.
 const writeTimeout = 30 * time.Second
 
-// extend gives the client time to read the next write. On HTTP/2 a deadline would end a stream that
-// has nothing to say for a while.
+// extend gives the client time to read the next write.
 func (r *recorder) extend() {
 	if r.timeout > 0 {
 		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(r.timeout))
+	}
+}
+
+// written takes the time back when the client has used it. On HTTP/1 a deadline does nothing between
+// two writes; on HTTP/2 it would end a stream that has nothing to say for a while.
+func (r *recorder) written() {
+	if r.perWrite {
+		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Time{})
 	}
 }
 
@@ -105,11 +122,16 @@ func (r *recorder) Write(p []byte) (int, error) {
 		r.status = http.StatusOK
 	}
 	r.extend()
+	defer r.written()
 	return r.ResponseWriter.Write(p)
 }
 
 // Flush implements http.Flusher.
-func (r *recorder) Flush() { _ = http.NewResponseController(r.ResponseWriter).Flush() }
+func (r *recorder) Flush() {
+	r.extend()
+	defer r.written()
+	_ = http.NewResponseController(r.ResponseWriter).Flush()
+}
 
 // Unwrap is for http.ResponseController.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

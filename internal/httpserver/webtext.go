@@ -49,26 +49,36 @@ type readCloser struct {
 // at the end of each.
 type chunkDecoder struct {
 	src     *bufio.Reader
-	decoded []byte
+	buffer  [3]byte
+	decoded []byte // of buffer, still to be read
 }
 
-// Read implements io.Reader.
-func (d *chunkDecoder) Read(p []byte) (int, error) {
-	for len(d.decoded) == 0 {
-		var quantum [4]byte
-		if _, err := io.ReadFull(d.src, quantum[:]); err != nil {
-			return 0, err
+// Read implements io.Reader. It waits for a first byte only.
+func (d *chunkDecoder) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if len(d.decoded) == 0 {
+			if n > 0 && d.src.Buffered() < 4 {
+				return n, nil
+			}
+			if err := d.next(); err != nil {
+				return n, err
+			}
 		}
-		out := make([]byte, 3)
-		n, err := base64.StdEncoding.Decode(out, quantum[:])
-		if err != nil {
-			return 0, err
-		}
-		d.decoded = out[:n]
+		copied := copy(p[n:], d.decoded)
+		n, d.decoded = n+copied, d.decoded[copied:]
 	}
-	n := copy(p, d.decoded)
-	d.decoded = d.decoded[n:]
 	return n, nil
+}
+
+// next decodes four characters.
+func (d *chunkDecoder) next() error {
+	var quantum [4]byte
+	if _, err := io.ReadFull(d.src, quantum[:]); err != nil {
+		return err
+	}
+	n, err := base64.StdEncoding.Decode(d.buffer[:], quantum[:])
+	d.decoded = d.buffer[:n]
+	return err
 }
 
 // textWriter encodes a gRPC-Web answer. It keeps up to two bytes back until the next write, so that

@@ -1,8 +1,9 @@
 // Package method reads from the descriptors what the transports and the authorization need to know
-// of an RPC: route, permission, successor. A method that does not say is not served.
+// of an RPC: route, permission, successor, size. A method that does not say is not served.
 package method
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -22,7 +23,9 @@ type Method struct {
 	Permission string // that the caller needs
 	Deprecated bool
 	Successor  *Method // of a deprecated method
-	Route      Route
+	Streams    bool    // the answer is a stream
+	Route      Route   // zero for a method that streams: REST has one answer for a call
+	MaxBytes   int     // largest request message; 0 for the default of the server
 	Descriptor protoreflect.MethodDescriptor
 }
 
@@ -36,8 +39,8 @@ type Route struct {
 // Set is the methods of an installation by procedure.
 type Set map[string]*Method
 
-// Read returns the methods of the services, or an error that names a method without a permission or
-// a route, or a deprecated one whose successor does not exist.
+// Read returns the methods of the services, or an error that names a method without a permission, one
+// that lacks a route or streams and has one, or a deprecated one whose successor does not exist.
 func Read(services ...protoreflect.ServiceDescriptor) (Set, error) {
 	set := Set{}
 	for _, service := range services {
@@ -64,6 +67,8 @@ func read(d protoreflect.MethodDescriptor) (*Method, error) {
 		Name:       string(d.Name()),
 		Permission: policyOf(d).GetPermission(),
 		Deprecated: options.GetDeprecated(),
+		Streams:    d.IsStreamingServer(),
+		MaxBytes:   int(policyOf(d).GetMaxBytes()),
 		Descriptor: d,
 	}
 	if m.Permission == "" {
@@ -71,7 +76,15 @@ func read(d protoreflect.MethodDescriptor) (*Method, error) {
 	}
 	rule, _ := proto.GetExtension(options, annotations.E_Http).(*annotations.HttpRule)
 	var err error
-	if m.Route, err = readRoute(rule); err != nil {
+	switch {
+	case d.IsStreamingClient():
+		err = errors.New("a stream of requests is not supported")
+	case m.Streams && rule != nil:
+		err = errors.New("it streams, which google.api.http can't say")
+	case !m.Streams:
+		m.Route, err = readRoute(rule)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("method: %s: %w", d.FullName(), err)
 	}
 	return m, nil
@@ -116,8 +129,8 @@ func (s Set) link(m *Method) error {
 		return nil
 	}
 	m.Successor = s[procedure(m.Descriptor.Parent().FullName(), protoreflect.Name(name))]
-	if m.Successor == nil {
-		return fmt.Errorf("method: %s has successor %q, which does not exist", m.Descriptor.FullName(), name)
+	if m.Successor == nil || m.Successor.Streams {
+		return fmt.Errorf("method: %s has successor %q, which does not exist or has no route", m.Descriptor.FullName(), name)
 	}
 	return nil
 }

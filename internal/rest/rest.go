@@ -7,6 +7,7 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,7 +23,7 @@ const anything = "/"
 
 // Options is what a Handler works with.
 type Options struct {
-	MaxBytes   int          // of a request body, before and after decompression
+	MaxBytes   int          // of a request body, before and after decompression, unless the method says
 	Procedures http.Handler // serves the methods as RPCs, for framed requests
 }
 
@@ -38,7 +39,9 @@ type Handler struct {
 func New(server *connect.Server, methods method.Set, options Options) *Handler {
 	h := &Handler{server: server, mux: http.NewServeMux(), options: options, codec: rpc.NewJSONCodec()}
 	for _, m := range methods {
-		h.mux.Handle(m.Route.Verb+" "+m.Route.Path, h.serve(m))
+		if !m.Streams {
+			h.mux.Handle(m.Route.Verb+" "+m.Route.Path, route{h, m})
+		}
 	}
 	h.mux.HandleFunc(anything, h.noRoute)
 	return h
@@ -83,20 +86,32 @@ func (h *Handler) allowed(r *http.Request) []string {
 	return verbs
 }
 
-// serve returns the handler of one route.
-func (h *Handler) serve(m *method.Method) http.Handler {
-	variables := m.Route.Variables()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := rpc.CallFrom(r.Context())
-		for _, name := range variables {
-			call.PathValues = append(call.PathValues, rpc.PathValue{Name: name, Value: r.PathValue(name)})
-		}
-		if isFramed(r) {
-			h.delegate(w, r, m)
-			return
-		}
-		h.call(w, r, m)
-	})
+// Method returns the method whose route a request takes, nil if it takes none.
+func (h *Handler) Method(r *http.Request) *method.Method {
+	found, _ := h.mux.Handler(r)
+	if r, ok := found.(route); ok {
+		return r.method
+	}
+	return nil
+}
+
+// route is the handler of one route.
+type route struct {
+	*Handler
+	method *method.Method
+}
+
+// ServeHTTP implements http.Handler.
+func (h route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call := rpc.CallFrom(r.Context())
+	for _, name := range h.method.Route.Variables() {
+		call.PathValues = append(call.PathValues, rpc.PathValue{Name: name, Value: r.PathValue(name)})
+	}
+	if isFramed(r) {
+		h.delegate(w, r, h.method)
+		return
+	}
+	h.call(w, r, h.method)
 }
 
 // delegate hands a framed request to the procedure's own handler.
@@ -116,7 +131,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, m *method.Method)
 	for name, values := range r.Header {
 		info.RequestHeader().SetValues(name, values)
 	}
-	stream := &stream{ctx: r.Context(), request: r, handler: h, readBody: m.Route.Body}
+	stream := &stream{ctx: r.Context(), request: r, codec: h.codec, readBody: m.Route.Body, maxBytes: cmp.Or(m.MaxBytes, h.options.MaxBytes)}
 	err := h.server.Call(r.Context(), m.Procedure, info, stream)
 	for name, values := range info.ResponseHeader().All() {
 		w.Header()[name] = values

@@ -9,14 +9,17 @@ import (
 	"net/http"
 
 	"connectrpc.com/connect/v2"
+
+	"github.com/mailkeep/mailkeep/internal/rpc"
 )
 
 // stream is one REST call as the interceptor chain sees it: one message in, one out.
 type stream struct {
 	ctx      context.Context
 	request  *http.Request
-	handler  *Handler
+	codec    rpc.JSONCodec
 	readBody bool
+	maxBytes int // of the message
 	received bool
 	response bytes.Buffer
 }
@@ -34,14 +37,14 @@ func (s *stream) Receive(msg any) error {
 	if err != nil {
 		return err
 	}
-	data, err := io.ReadAll(io.LimitReader(body, int64(s.handler.options.MaxBytes)+1))
+	data, err := io.ReadAll(io.LimitReader(body, int64(s.maxBytes)+1))
 	if err != nil {
-		return readError(err)
+		return s.readError(err)
 	}
-	if len(data) > s.handler.options.MaxBytes {
-		return connect.Errorf(connect.CodeResourceExhausted, "message is larger than configured max %d", s.handler.options.MaxBytes)
+	if len(data) > s.maxBytes {
+		return s.tooLarge()
 	}
-	if err := s.handler.codec.UnmarshalRead(s.ctx, bytes.NewReader(data), msg); err != nil {
+	if err := s.codec.UnmarshalRead(s.ctx, bytes.NewReader(data), msg); err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, err.Error()) // the chain hides the text
 	}
 	return nil
@@ -54,7 +57,7 @@ func (s *stream) body() (io.Reader, error) {
 	case "gzip":
 		r, err := gzip.NewReader(s.request.Body)
 		if err != nil {
-			return nil, readError(err)
+			return nil, s.readError(err)
 		}
 		return r, nil
 	default:
@@ -62,12 +65,16 @@ func (s *stream) body() (io.Reader, error) {
 	}
 }
 
-func readError(err error) error {
+func (s *stream) readError(err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return connect.Errorf(connect.CodeResourceExhausted, "message is larger than configured max %d", tooLarge.Limit)
+		return s.tooLarge()
 	}
 	return connect.NewError(connect.CodeInvalidArgument, err.Error()) // the chain hides the text
+}
+
+func (s *stream) tooLarge() error {
+	return connect.Errorf(connect.CodeResourceExhausted, "message is larger than configured max %d", s.maxBytes)
 }
 
 // SendHeaders implements connect.ServerStream. The headers go out with the answer, whose status is
@@ -75,4 +82,4 @@ func readError(err error) error {
 func (s *stream) SendHeaders() error { return nil }
 
 // Send implements connect.ServerStream.
-func (s *stream) Send(msg any) error { return s.handler.codec.MarshalWrite(s.ctx, &s.response, msg) }
+func (s *stream) Send(msg any) error { return s.codec.MarshalWrite(s.ctx, &s.response, msg) }

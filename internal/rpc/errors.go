@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
+	"google.golang.org/protobuf/proto"
 
 	zitadelv1 "github.com/mailkeep/mailkeep/gen/zitadel/v1"
 	"github.com/mailkeep/mailkeep/internal/fault"
@@ -48,7 +49,7 @@ func (c Config) toConnect(ctx context.Context, call *Call, err error) *connect.E
 		if known.Kind == fault.Internal || known.Kind == fault.Unavailable || known.Kind == fault.ResourceExhausted {
 			c.logFailure(ctx, call, err)
 		}
-		return fromFault(known)
+		return withDetails(fromFault(known), err)
 	case errors.As(err, &transport):
 		return transport
 	case errors.Is(err, context.Canceled):
@@ -70,11 +71,35 @@ func fromFault(f *fault.Error) *connect.Error {
 	if f.ID == "" {
 		return mapped
 	}
-	detail, err := connectproto.NewErrorDetail(&zitadelv1.ErrorDetail{Id: f.ID, Message: f.Text})
-	if err != nil {
-		return mapped
+	return withDetail(mapped, &zitadelv1.ErrorDetail{Id: f.ID, Message: f.Text})
+}
+
+// Detailed is an error that tells the caller more than a text. It must have a *fault.Error in its
+// chain.
+type Detailed interface {
+	error
+	// ErrorDetails are safe to show.
+	ErrorDetails() []proto.Message
+}
+
+// withDetails adds the details of err to what the caller is told.
+func withDetails(told *connect.Error, err error) *connect.Error {
+	var detailed Detailed
+	if errors.As(err, &detailed) {
+		for _, d := range detailed.ErrorDetails() {
+			told = withDetail(told, d)
+		}
 	}
-	return mapped.WithDetail(detail)
+	return told
+}
+
+// withDetail leaves out a detail that can't be encoded: the error matters more.
+func withDetail(told *connect.Error, m proto.Message) *connect.Error {
+	detail, err := connectproto.NewErrorDetail(m)
+	if err != nil {
+		return told
+	}
+	return told.WithDetail(detail)
 }
 
 // internalError says no more than where to look.

@@ -81,8 +81,9 @@ func checkValue(r rule, v protoreflect.Value) string {
 	if limit := repeated.GetMaxItems(); limit > 0 && uint64(v.List().Len()) > limit {
 		return fmt.Sprintf("%s: value must contain no more than %d item(s)", r.where, limit)
 	}
-	for i := range v.List().Len() {
-		if violation := checkString(v.List().Get(i).String(), repeated.GetItems().GetString()); violation != "" {
+	items := repeated.GetItems().GetString()
+	for i := 0; items != nil && i < v.List().Len(); i++ { // the text of a message that is an item would be long
+		if violation := checkString(v.List().Get(i).String(), items); violation != "" {
 			return fmt.Sprintf("%s[%d]: %s", r.where, i, violation)
 		}
 	}

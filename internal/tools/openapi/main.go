@@ -1,6 +1,7 @@
 // Command openapi mends the document that protoc-gen-connect-openapi has made of the descriptors, in
 // place: an object may have fields that are not described (the service ignores them), a oneof may be
-// unset, and every operation has an error answer.
+// unset, every operation has an error answer, a duration is written as protobuf does, and there are
+// no schemas of methods that are not there because they stream.
 package main
 
 import (
@@ -31,16 +32,21 @@ var (
 	oneof     = regexp.MustCompile(`^( +)- oneOf:$`)
 	required  = regexp.MustCompile(`^ +required:$`)
 	responses = regexp.MustCompile(`^ {6}responses:$`)
+	duration  = regexp.MustCompile(`^( +)format: duration$`) // which is that of ISO 8601
+	sibling   = regexp.MustCompile(`^ {0,4}[^ ]`)
+	streamed  = regexp.MustCompile(`^ {4}mailkeep\.v1\.Watch[A-Za-z]+(Request|Response):$`)
 )
 
 // mend works on lines, so that the rest of the document stays as it was made.
 func mend(document string) string {
 	var out []string
-	lines := strings.Split(document, "\n")
+	lines := routed(strings.Split(document, "\n"))
 	for i, line := range lines {
 		switch {
 		case closed.MatchString(line):
 			continue
+		case duration.MatchString(line):
+			line = duration.ReplaceAllString(line, `${1}pattern: '^-?[0-9]{1,12}(\.[0-9]{1,9})?s$$'`)
 		case responses.MatchString(line):
 			line += "\n        default:\n          $ref: '#/components/responses/Error'"
 		case oneof.MatchString(line):
@@ -51,6 +57,17 @@ func mend(document string) string {
 		out = append(out, line)
 	}
 	return strings.Join(out, "\n")
+}
+
+// routed leaves out the schemas of methods that stream, which are named Watch and have no route.
+func routed(lines []string) []string {
+	inside := false
+	return slices.DeleteFunc(lines, func(line string) bool {
+		if sibling.MatchString(line) {
+			inside = streamed.MatchString(line)
+		}
+		return inside
+	})
 }
 
 // alternatives returns the line behind a oneOf and the names of its alternatives.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path"
 	"strings"
 	"testing"
 
@@ -42,6 +43,8 @@ func TestSchemas(t *testing.T) {
 		t.Fatal(err)
 	}
 	const add, read = "zitadel.admin.v1.AddEmailProviderSMTPRequest", "zitadel.settings.v1.EmailProvider"
+	const send, list, status = "mailkeep.v1.SendMessageRequest", "mailkeep.v1.ListMessagesRequest", "mailkeep.v1.GetProviderStatusResponse"
+	const failure = "../responses/Error/content/application~1json/schema"
 	for _, c := range []struct {
 		schema, message string
 		valid           bool
@@ -57,8 +60,17 @@ func TestSchemas(t *testing.T) {
 		{read, `{"details":{"sequence":"1"},"id":"1","state":"EMAIL_PROVIDER_ACTIVE","smtp":{"senderAddress":"a@b.co","host":"h:25","plain":{}}}`, true},
 		{read, `{"id":"1","state":"EMAIL_PROVIDER_INACTIVE","http":{"endpoint":"https://e"}}`, true},
 		{read, `{"id":1}`, false},
+		{send, `{"to":["a@b.co"],"text":"t","expiresIn":"90.5s","attachments":[{"name":"f","data":"eA=="}]}`, true},
+		{send, `{"to":["a@b.co"],"expiresIn":"PT90S"}`, false},
+		{send, `{"to":"a@b.co"}`, false},
+		{list, `{"states":["MESSAGE_STATE_FAILED"],"createdFrom":"2031-02-03T04:05:06Z","pageSize":10}`, true},
+		{list, `{"states":["FAILED"]}`, false},
+		{status, `{"status":{"id":"1","credentialVersion":"2","breaker":"BREAKER_STATE_OPEN","current":{"version":"2","mails":"3"}}}`, true},
+		{failure, `{"code":9,"message":"m","details":[{"@type":"type.googleapis.com/zitadel.v1.ErrorDetail","id":"i","message":"m"},` +
+			`{"@type":"type.googleapis.com/mailkeep.v1.VerificationReport","steps":[{"step":"auth","code":535,"duration":"0.001s"}]}]}`, true},
+		{failure, `{"code":9,"message":"m","details":[{"@type":"type.googleapis.com/other","id":"i"}]}`, false},
 	} {
-		schema, err := compiler.Compile("doc.json#/components/schemas/" + c.schema)
+		schema, err := compiler.Compile("doc.json#" + path.Join("/components/schemas", c.schema))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +99,22 @@ func TestOperations(t *testing.T) {
 			}
 		}
 	}
-	if operations != 29 || deprecated != 11 {
-		t.Errorf("%d operations, %d of them deprecated; want 29 and 11", operations, deprecated)
+	if operations != 41 || deprecated != 11 {
+		t.Errorf("%d operations, %d of them deprecated; want 41 and 11", operations, deprecated)
+	}
+}
+
+// TestStreams wants nothing of methods that REST does not have.
+func TestStreams(t *testing.T) {
+	doc := load(t)
+	for name := range doc["components"].(map[string]any)["schemas"].(map[string]any) {
+		if strings.HasPrefix(name, "mailkeep.v1.Watch") {
+			t.Errorf("there is the schema %s", name)
+		}
+	}
+	for path := range doc["paths"].(map[string]any) {
+		if strings.Contains(path, "Watch") || strings.HasPrefix(path, "/mailkeep.") {
+			t.Errorf("there is the path %s", path)
+		}
 	}
 }

@@ -30,7 +30,9 @@ type MethodPolicy struct {
 	// Permission that the caller's roles must carry, such as "iam.write". Empty only if open is set.
 	Permission string `protobuf:"bytes,1,opt,name=permission,proto3" json:"permission,omitempty"`
 	// Name of the method of the same service that replaces this one; set on deprecated methods only.
-	Successor     string `protobuf:"bytes,2,opt,name=successor,proto3" json:"successor,omitempty"`
+	Successor string `protobuf:"bytes,2,opt,name=successor,proto3" json:"successor,omitempty"`
+	// Largest request message in bytes, before and after decompression; 0 for the service's default.
+	MaxBytes      uint32 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,6 +81,13 @@ func (x *MethodPolicy) GetSuccessor() string {
 	return ""
 }
 
+func (x *MethodPolicy) GetMaxBytes() uint32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
 var file_mailkeep_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -102,12 +111,13 @@ var File_mailkeep_options_v1_options_proto protoreflect.FileDescriptor
 
 const file_mailkeep_options_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"!mailkeep/options/v1/options.proto\x12\x13mailkeep.options.v1\x1a google/protobuf/descriptor.proto\"L\n" +
+	"!mailkeep/options/v1/options.proto\x12\x13mailkeep.options.v1\x1a google/protobuf/descriptor.proto\"i\n" +
 	"\fMethodPolicy\x12\x1e\n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tR\n" +
 	"permission\x12\x1c\n" +
-	"\tsuccessor\x18\x02 \x01(\tR\tsuccessor:[\n" +
+	"\tsuccessor\x18\x02 \x01(\tR\tsuccessor\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\rR\bmaxBytes:[\n" +
 	"\x06method\x12\x1e.google.protobuf.MethodOptions\x18ц\x03 \x01(\v2!.mailkeep.options.v1.MethodPolicyR\x06methodB\xd5\x01\n" +
 	"\x17com.mailkeep.options.v1B\fOptionsProtoP\x01Z>github.com/mailkeep/mailkeep/gen/mailkeep/options/v1;optionsv1\xa2\x02\x03MOX\xaa\x02\x13Mailkeep.Options.V1\xca\x02\x13Mailkeep\\Options\\V1\xe2\x02\x1fMailkeep\\Options\\V1\\GPBMetadata\xea\x02\x15Mailkeep::Options::V1b\x06proto3"
 
