@@ -10,6 +10,7 @@ import (
 	"github.com/wneessen/go-mail/smtp"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
 const (
@@ -44,21 +45,30 @@ func (t *Transport) authenticate(ctx context.Context, s *session, via emailprovi
 		if !slices.Contains(offered, "XOAUTH2") {
 			return noMechanism(offered)
 		}
-		token, err := t.tokens.Token(ctx, via)
+		token, err := t.token(ctx, via, s.clean)
 		if err != nil {
-			return at(emailprovider.StepToken, err)
+			return err
 		}
-		s.clean.add(token.Reveal())
-		if strings.ContainsFunc(via.SMTP.User+token.Reveal(), isControl) {
-			return refused(emailprovider.StepToken, "user or token has a control character")
-		}
-		return at(emailprovider.StepAuth, s.login(ctx, smtp.XOAuth2Auth(via.SMTP.User, token.Reveal())))
+		return s.login(ctx, smtp.XOAuth2Auth(via.SMTP.User, token.Reveal()))
 	}
 	mechanism := s.passwordMechanism(offered, via.SMTP.User, via.Secret.Reveal())
 	if mechanism == nil {
 		return noMechanism(offered)
 	}
-	return at(emailprovider.StepAuth, s.login(ctx, mechanism))
+	return s.login(ctx, mechanism)
+}
+
+// token returns a bearer token that can be sent, noted for cleaning.
+func (t *Transport) token(ctx context.Context, via emailprovider.Route, clean *redactor) (token secret.Text, err error) {
+	defer watching(ctx).begin(ctx, seenToken)(&err)
+	if token, err = t.tokens.Token(ctx, via); err != nil {
+		return secret.Text{}, at(emailprovider.StepToken, err)
+	}
+	clean.add(token.Reveal())
+	if strings.ContainsFunc(via.SMTP.User+token.Reveal(), isControl) {
+		return secret.Text{}, refused(emailprovider.StepToken, "user or token has a control character")
+	}
+	return token, nil
 }
 
 // passwordMechanism returns the best offered mechanism, or nil. PLAIN comes first: it works with
@@ -93,13 +103,20 @@ func noMechanism(offered []string) error {
 	return refused(emailprovider.StepAuth, "the server offers no AUTH mechanism that fits; it offers "+strings.Join(offered, " "))
 }
 
-// login runs the exchange of RFC 4954. Whatever is sent is noted for cleaning, since servers repeat
-// what they don't understand.
-func (s *session) login(ctx context.Context, mechanism smtp.Auth) error {
+// login logs the session in.
+func (s *session) login(ctx context.Context, mechanism smtp.Auth) (err error) {
+	defer watching(ctx).begin(ctx, seenAuth)(&err)
+	return at(emailprovider.StepAuth, s.exchangeLogin(ctx, mechanism))
+}
+
+// exchangeLogin runs the exchange of RFC 4954. Whatever is sent is noted for cleaning, since servers
+// repeat what they don't understand.
+func (s *session) exchangeLogin(ctx context.Context, mechanism smtp.Auth) error {
 	name, initial, err := mechanism.Start(&smtp.ServerInfo{Name: s.host, TLS: s.tlsState() != nil})
 	if err != nil {
 		return err
 	}
+	watching(ctx).loggingIn(name)
 	command := "AUTH " + name
 	if initial != nil {
 		if encoded := s.encode(initial); len(command)+1+len(encoded) <= maxAuthCommand {

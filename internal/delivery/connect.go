@@ -59,12 +59,12 @@ func (t *Transport) connect(ctx context.Context, to emailprovider.SMTP, withLogi
 	if mode == plain || mode == startTLS {
 		return t.newSession(conn, host, mode, clean), nil
 	}
-	secured, err := t.handshake(ctx, conn, host)
-	if err == nil {
-		return t.newSession(secured, host, implicitTLS, clean), nil
+	secured, err := t.tryTLS(ctx, conn, host, mode)
+	if err != nil {
+		return nil, err
 	}
-	if mode != eitherTLS || !speaksSMTP(err) {
-		return nil, at(emailprovider.StepTLS, err)
+	if secured != nil {
+		return t.newSession(secured, host, implicitTLS, clean), nil
 	}
 	if conn, err = t.dial(ctx, to.Host); err != nil {
 		return nil, err
@@ -72,11 +72,25 @@ func (t *Transport) connect(ctx context.Context, to emailprovider.SMTP, withLogi
 	return t.newSession(conn, host, startTLS, clean), nil
 }
 
-func (t *Transport) dial(ctx context.Context, address string) (net.Conn, error) {
+func (t *Transport) dial(ctx context.Context, address string) (conn net.Conn, err error) {
+	ctx, ended := watching(ctx).dial(ctx, address)
+	defer ended(&err)
 	ctx, cancel := context.WithTimeout(ctx, t.stepTimeout)
 	defer cancel()
-	conn, err := t.dialer.DialContext(ctx, "tcp", address)
+	conn, err = t.dialer.DialContext(ctx, "tcp", address)
 	return conn, at(emailprovider.StepDial, err)
+}
+
+// tryTLS returns nil without an error if the server turns out to speak plain and the mode allows it.
+// Without a secure connection conn is closed.
+func (t *Transport) tryTLS(ctx context.Context, conn net.Conn, host string, mode mode) (secured *tls.Conn, err error) {
+	defer watching(ctx).begin(ctx, seenTLS)(&err)
+	secured, err = t.handshake(ctx, conn, host)
+	if mode == eitherTLS && speaksSMTP(err) {
+		watching(ctx).spokePlain()
+		return nil, nil
+	}
+	return secured, at(emailprovider.StepTLS, err)
 }
 
 // handshake closes conn if it fails.
@@ -84,7 +98,9 @@ func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (
 	ctx, cancel := context.WithTimeout(ctx, t.stepTimeout)
 	defer cancel()
 	secured := tls.Client(conn, t.tlsConfig(host))
-	if err := secured.HandshakeContext(ctx); err != nil {
+	err := secured.HandshakeContext(ctx)
+	watching(ctx).shookHands(secured)
+	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}

@@ -1,10 +1,13 @@
-// Package delivery hands one mail to an SMTP server. It is the one way that mails leave, test mails
-// included.
+// Package delivery hands mails to SMTP servers and webhooks. It is the one way that mails leave, test
+// mails included.
 //
 // A delivery is dial, tls, ehlo, auth, send, each a step of its own on a session, so that a failure
 // names its step. The server is not trusted: what it says is bounded while it is read, and cleaned
 // of credentials before anybody sees it. From the moment the server has accepted the message, the
 // mail is delivered; what happens to QUIT is nobody's business.
+//
+// Deliver and Verify have a session of their own, with somebody waiting. Carry has time, and keeps its
+// sessions in a pool between mails.
 package delivery
 
 import (
@@ -12,6 +15,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -22,6 +26,14 @@ import (
 const (
 	DefaultStepTimeout = 5 * time.Second
 	DefaultTimeout     = 9 * time.Second
+)
+
+// Defaults of Options for Carry, which nobody waits for.
+const (
+	DefaultCarryStepTimeout = 30 * time.Second
+	DefaultFinalDotTimeout  = 10 * time.Minute // RFC 5321, section 4.5.3.2.6
+	DefaultSessions         = 4
+	DefaultIdleTimeout      = 30 * time.Second
 )
 
 // Dialer opens the TCP connections. If it refuses to, its error may be (or wrap) a
@@ -55,11 +67,22 @@ type Options struct {
 	StepTimeout time.Duration
 	// Timeout bounds a whole delivery; default DefaultTimeout.
 	Timeout time.Duration
-	// Now is the clock for the Date of mails and the validity of certificates; default time.Now.
+	// CarryStepTimeout is StepTimeout for Carry; default DefaultCarryStepTimeout.
+	CarryStepTimeout time.Duration
+	// FinalDotTimeout is how long Carry waits for the reply to the final dot; default
+	// DefaultFinalDotTimeout.
+	FinalDotTimeout time.Duration
+	// Sessions is how many sessions Carry has with a provider at once; default DefaultSessions.
+	Sessions int
+	// IdleTimeout is how long Carry keeps a session that nobody uses; default DefaultIdleTimeout.
+	IdleTimeout time.Duration
+	// WebhookTimeout bounds one POST to a webhook; default DefaultWebhookTimeout.
+	WebhookTimeout time.Duration
+	// Now is the clock for signatures and the validity of certificates; default time.Now.
 	Now func() time.Time
 }
 
-// Transport implements emailprovider.Mailer over SMTP.
+// Transport implements emailprovider.Mailer, and carries the mails of the outbox.
 type Transport struct {
 	ehloName    func() string
 	roots       *x509.CertPool
@@ -67,8 +90,15 @@ type Transport struct {
 	dialer      Dialer
 	tokens      TokenSource
 	stepTimeout time.Duration
+	dotTimeout  time.Duration
 	timeout     time.Duration
 	now         func() time.Time
+
+	pool    *pool
+	patient *Transport // with Carry's limits
+
+	webhooks       *http.Transport
+	webhookTimeout time.Duration
 }
 
 var _ emailprovider.Mailer = (*Transport)(nil)
@@ -82,8 +112,12 @@ func New(o Options) *Transport {
 		dialer:      o.Dialer,
 		tokens:      o.Tokens,
 		stepTimeout: cmp.Or(o.StepTimeout, DefaultStepTimeout),
+		dotTimeout:  cmp.Or(o.StepTimeout, DefaultStepTimeout),
 		timeout:     cmp.Or(o.Timeout, DefaultTimeout),
 		now:         o.Now,
+		pool:        newPool(cmp.Or(o.Sessions, DefaultSessions), cmp.Or(o.IdleTimeout, DefaultIdleTimeout)),
+
+		webhookTimeout: cmp.Or(o.WebhookTimeout, DefaultWebhookTimeout),
 	}
 	if o.EHLOName != "" {
 		t.ehloName = func() string { return o.EHLOName }
@@ -100,7 +134,18 @@ func New(o Options) *Transport {
 	if t.tokens == nil {
 		t.tokens = &TokenClient{Dialer: t.dialer, Roots: t.roots}
 	}
+	t.webhooks = newWebhooks(t)
+	patient := *t
+	patient.stepTimeout = cmp.Or(o.CarryStepTimeout, DefaultCarryStepTimeout)
+	patient.dotTimeout = cmp.Or(o.FinalDotTimeout, DefaultFinalDotTimeout)
+	t.patient = &patient
 	return t
+}
+
+// Close ends the sessions that Carry has kept. Those in use end when they are done with.
+func (t *Transport) Close() {
+	t.pool.close()
+	t.webhooks.CloseIdleConnections()
 }
 
 // Deliver implements emailprovider.Mailer.
@@ -115,7 +160,7 @@ func (t *Transport) Deliver(ctx context.Context, via emailprovider.Route, mail e
 }
 
 func (t *Transport) deliver(ctx context.Context, via emailprovider.Route, mail emailprovider.Mail, clean *redactor) error {
-	msg, err := t.compose(via.SMTP, mail)
+	msg, err := t.compose(*via.SMTP, mail)
 	if err != nil {
 		return err
 	}
@@ -133,7 +178,7 @@ func (t *Transport) open(ctx context.Context, via emailprovider.Route, clean *re
 	if err != nil {
 		return nil, err
 	}
-	s, err := t.connect(ctx, via.SMTP, withLogin, clean)
+	s, err := t.connect(ctx, *via.SMTP, withLogin, clean)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,17 @@ func at(step emailprovider.Step, err error) error {
 	return &failure{step: step, cause: err}
 }
 
+// stepOf returns the step that err says it happened at, or the last one if there is none.
+func stepOf(err error) emailprovider.Step {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.step
+	}
+	if said, ok := errors.AsType[*emailprovider.DeliveryError](err); ok {
+		return said.Step
+	}
+	return emailprovider.StepData
+}
+
 // refused is a failure of ours that no later attempt will pass.
 func refused(step emailprovider.Step, text string) error {
 	return &failure{step, errors.New(text), true}
@@ -96,8 +107,10 @@ func networkText(ctx context.Context, err error) string {
 // reply out of bounds, a certificate, a TLS version, an alert. All but the replies come from
 // crypto/tls, which has no type for most of them.
 func isRefusal(err error) bool {
-	if errors.Is(err, errLineTooLong) || errors.Is(err, errReplyTooLong) || errors.Is(err, errNotAReply) {
-		return true
+	for _, bad := range []error{errLineTooLong, errReplyTooLong, errNotAReply, errOutOfStep} {
+		if errors.Is(err, bad) {
+			return true
+		}
 	}
 	for ; err != nil; err = errors.Unwrap(err) {
 		if strings.HasPrefix(err.Error(), "tls: ") {

@@ -20,7 +20,8 @@ const (
 )
 
 var testMail = emailprovider.Mail{
-	MessageID: "one@example.com", To: "rcpt@example.org", Subject: "Hello", Text: "line one\r\n.dot\r\n",
+	MessageID: "one@example.com", Date: noon, To: []string{"rcpt@example.org"}, Recipients: []string{"rcpt@example.org"},
+	Subject: "Hello", Text: "line one\r\n.dot\r\n",
 }
 
 // redirect dials one address whatever it is asked for, and can claim to have reached another.
@@ -71,7 +72,7 @@ func answers(stage string, a smtptest.Answer) smtptest.Script {
 	return smtptest.Script{Answers: map[string]smtptest.Answer{stage: a}}
 }
 
-func newCA(t *testing.T) *smtptest.CA {
+func newCA(t testing.TB) *smtptest.CA {
 	t.Helper()
 	ca, err := smtptest.NewCA()
 	if err != nil {
@@ -82,7 +83,7 @@ func newCA(t *testing.T) *smtptest.CA {
 
 // plainRoute is to a server without TLS; with a password if user is given.
 func plainRoute(addr string) emailprovider.Route {
-	return emailprovider.Route{SMTP: emailprovider.SMTP{SenderAddress: "sender@example.com", Host: addr}}
+	return emailprovider.Route{SMTP: &emailprovider.SMTP{SenderAddress: "sender@example.com", Host: addr}}
 }
 
 func withPassword(r emailprovider.Route) emailprovider.Route {

@@ -1,162 +1,89 @@
 package delivery
 
 import (
-	"bytes"
-	"encoding/base64"
-	"mime/quotedprintable"
-	"net/mail"
-	"slices"
+	"cmp"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
-const (
-	// maxLine is the length of a line with an encoded word (RFC 2047, section 2), without CRLF; for
-	// others RFC 5322, section 2.1.1 recommends two more.
-	maxLine = 76
-	// maxEncoded is how many bytes of text go into one encoded word, so that it has 64 characters
-	// and fits behind the name of any header.
-	maxEncoded = 39
-)
-
-// message is what a mail says. All values have been checked.
-type message struct {
-	date      time.Time
-	id        string
-	fromName  string
-	from, to  string
-	replyTo   string
-	subject   string
-	plainText string
+// compile returns a mail as a message (RFC 5322) with CRLF line ends: the same bytes at every call.
+// All values have been checked. The order of the headers is fixed. Blind copies are in none.
+func compile(from emailprovider.SMTP, mail emailprovider.Mail) []byte {
+	w := writer{b: make([]byte, 0, roomFor(mail))}
+	w.add("Date: ")
+	w.b = mail.Date.UTC().AppendFormat(w.b, time.RFC1123Z)
+	w.end()
+	w.add("Message-ID: <", mail.MessageID, ">")
+	w.end()
+	w.begin("From")
+	w.phrase(from.SenderName)
+	w.word("<", from.SenderAddress, ">")
+	w.end()
+	w.destinations(mail)
+	if replyTo := cmp.Or(mail.ReplyTo, from.ReplyTo); replyTo != "" {
+		w.addresses("Reply-To", replyTo)
+	}
+	if mail.Subject != "" {
+		w.begin("Subject")
+		w.text(mail.Subject)
+		w.end()
+	}
+	for _, h := range mail.Headers {
+		w.further(h)
+	}
+	w.field("MIME-Version", "1.0")
+	w.content(mail)
+	return w.b
 }
 
-// bytes returns the message (RFC 5322) with CRLF line ends. The order of the headers is fixed.
-func (m message) bytes() []byte {
-	var b bytes.Buffer
-	field(&b, "Date", m.date.UTC().Format(time.RFC1123Z))
-	field(&b, "Message-ID", "<"+m.id+">")
-	field(&b, "From", mailbox(m.fromName, m.from))
-	field(&b, "To", mailbox("", m.to))
-	if m.replyTo != "" {
-		field(&b, "Reply-To", mailbox("", m.replyTo))
+// roomFor guesses how long the message will be, a bit too much.
+func roomFor(mail emailprovider.Mail) int {
+	n := 1024 + (len(mail.Text)+len(mail.HTML))*9/8 + 64*(len(mail.To)+len(mail.Cc)+len(mail.Headers))
+	for _, a := range mail.Attachments {
+		n += len(a.Data)/maxChunk*(maxLine+2) + 512
 	}
-	if m.subject != "" {
-		field(&b, "Subject", unstructured(m.subject))
-	}
-	field(&b, "MIME-Version", "1.0")
-	writePart(&b, "text/plain", m.plainText)
-	return b.Bytes()
+	return n
 }
 
-// field writes a header, folded before the words that would make a line too long.
-func field(b *bytes.Buffer, name, value string) {
-	line := name + ":"
-	for word := range strings.SplitSeq(value, " ") {
-		if len(line)+1+len(word) > maxLine && line != name+":" {
-			b.WriteString(line + "\r\n")
-			line = ""
-		}
-		line += " " + word
+// destinations writes To and Cc. A mail with blind copies only has the empty group that RFC 5322,
+// appendix A.1.3 shows, since mail without any destination is taken for junk.
+func (w *writer) destinations(mail emailprovider.Mail) {
+	if len(mail.To)+len(mail.Cc) == 0 {
+		w.field("To", "undisclosed-recipients:;")
 	}
-	b.WriteString(line + "\r\n")
+	if len(mail.To) > 0 {
+		w.addresses("To", mail.To...)
+	}
+	if len(mail.Cc) > 0 {
+		w.addresses("Cc", mail.Cc...)
+	}
 }
 
-func mailbox(name, address string) string {
-	switch {
-	case name == "":
-		return "<" + address + ">"
-	case foldable(name):
-		quoted := (&mail.Address{Name: name, Address: "x@y"}).String()
-		return strings.TrimSuffix(quoted, "<x@y>") + "<" + address + ">"
-	}
-	return encodedWords(name) + " <" + address + ">"
-}
-
-func unstructured(s string) string {
-	if foldable(s) {
-		return s
-	}
-	return encodedWords(s)
-}
-
-// foldable reports whether a text comes back as it was from a folded header without being encoded:
-// visible ASCII in short words with one space between, and nothing that looks like an encoded word.
-func foldable(s string) bool {
-	if !isASCII(s) || strings.Contains(s, "=?") {
-		return false
-	}
-	for word := range strings.SplitSeq(s, " ") {
-		if word == "" || len(word) > maxLine/2 {
-			return false
+func (w *writer) addresses(name string, list ...string) {
+	w.begin(name)
+	for i, address := range list {
+		if i < len(list)-1 {
+			w.word("<", address, ">,")
+		} else {
+			w.word("<", address, ">")
 		}
 	}
-	return true
+	w.end()
 }
 
-// encodedWords encodes a text as RFC 2047, section 4.1 has it, never splitting a character.
-func encodedWords(s string) string {
-	var words []string
-	for s != "" {
-		n := min(len(s), maxEncoded)
-		for n < len(s) && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		words = append(words, "=?utf-8?b?"+base64.StdEncoding.EncodeToString([]byte(s[:n]))+"?=")
-		s = s[n:]
+// further writes a header that the mail brings. ASCII stays as it is, since most of these headers
+// have a syntax of their own; the rest can only be text. There are no empty headers.
+func (w *writer) further(h emailprovider.Header) {
+	if strings.Trim(h.Value, " ") == "" {
+		return
 	}
-	return strings.Join(words, " ")
-}
-
-// writePart writes the headers and the body of a part, in the shortest encoding that any server can
-// carry. Line ends become CRLF, and the last line gets one.
-func writePart(b *bytes.Buffer, mediaType, text string) {
-	text = strings.NewReplacer("\r\n", "\r\n", "\r", "\r\n", "\n", "\r\n").Replace(text)
-	if text != "" && !strings.HasSuffix(text, "\r\n") {
-		text += "\r\n"
+	w.begin(h.Name)
+	if isASCII(h.Value) {
+		w.words(h.Value)
+	} else {
+		w.encodedWords(h.Value)
 	}
-	encoding := encodingFor(text)
-	field(b, "Content-Type", mediaType+"; charset=utf-8")
-	field(b, "Content-Transfer-Encoding", encoding)
-	b.WriteString("\r\n")
-	switch encoding {
-	case "base64":
-		for chunk := range slices.Chunk([]byte(text), maxLine/4*3) {
-			b.WriteString(base64.StdEncoding.EncodeToString(chunk) + "\r\n")
-		}
-	case "quoted-printable":
-		w := quotedprintable.NewWriter(b)
-		_, _ = w.Write([]byte(text)) // a buffer takes everything
-		_ = w.Close()
-	default:
-		b.WriteString(text)
-	}
-}
-
-// encodingFor takes base64 over quoted-printable once more than a sixth of the bytes need escaping:
-// an escape costs two bytes, base64 a third.
-func encodingFor(text string) string {
-	escapes, column, plain := 0, 0, true
-	for i := range len(text) {
-		switch c := text[i]; {
-		case c == '\n':
-			column = 0
-			continue
-		case c == '\r':
-			continue
-		case c >= ' ' && c <= '~' || c == '\t':
-			column++
-		default:
-			plain = false
-			escapes++
-		}
-		plain = plain && column <= maxLine
-	}
-	switch {
-	case plain:
-		return "7bit"
-	case escapes > len(text)/6:
-		return "base64"
-	}
-	return "quoted-printable"
+	w.end()
 }

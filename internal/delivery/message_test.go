@@ -27,8 +27,7 @@ func send(t *testing.T, from emailprovider.SMTP, m emailprovider.Mail) smtptest.
 	t.Helper()
 	s := startServer(t, smtptest.Options{SMTPUTF8: true})
 	from.Host = s.Addr()
-	o := delivery.Options{Now: func() time.Time { return noon }}
-	if err := delivery.New(o).Deliver(t.Context(), emailprovider.Route{SMTP: from}, m); err != nil {
+	if err := delivery.New(delivery.Options{}).Deliver(t.Context(), emailprovider.Route{SMTP: &from}, m); err != nil {
 		t.Fatalf("%+v %+v: %v", from, m, err)
 	}
 	got, err := s.Wait(t.Context(), 1)
@@ -61,7 +60,9 @@ func TestMessageAsItIs(t *testing.T) {
 	if got.From != "sender@example.com" || len(got.To) != 1 || got.To[0] != "rcpt@example.org" {
 		t.Errorf("envelope %s %v", got.From, got.To)
 	}
-	bare := send(t, emailprovider.SMTP{SenderAddress: "s@example.com"}, emailprovider.Mail{MessageID: "a@b", To: "r@example.com"})
+	bare := send(t, emailprovider.SMTP{SenderAddress: "s@example.com"}, emailprovider.Mail{
+		MessageID: "a@b", Date: noon, To: []string{"r@example.com"}, Recipients: []string{"r@example.com"},
+	})
 	for _, header := range []string{"Reply-To", "Subject", "User-Agent", "X-Mailer"} {
 		if strings.Contains(string(bare.Data), header+":") {
 			t.Errorf("%s in %s", header, bare.Data)
@@ -179,7 +180,7 @@ func TestNothingIsInjected(t *testing.T) {
 	}
 	for field, a := range map[string]attempt{
 		"sender": {emailprovider.StepFrom, func(s *emailprovider.SMTP, _ *emailprovider.Mail, v string) { s.SenderAddress = v }, addresses},
-		"to":     {emailprovider.StepRecipient, func(_ *emailprovider.SMTP, m *emailprovider.Mail, v string) { m.To = v }, addresses},
+		"to":     {emailprovider.StepRecipient, func(_ *emailprovider.SMTP, m *emailprovider.Mail, v string) { m.Recipients = []string{v} }, addresses},
 		"reply":  {emailprovider.StepData, func(s *emailprovider.SMTP, _ *emailprovider.Mail, v string) { s.ReplyTo = v }, addresses[1:]},
 		"name":   {emailprovider.StepData, func(s *emailprovider.SMTP, _ *emailprovider.Mail, v string) { s.SenderName = v }, lines},
 		"title":  {emailprovider.StepData, func(_ *emailprovider.SMTP, m *emailprovider.Mail, v string) { m.Subject = v }, lines},
@@ -189,7 +190,7 @@ func TestNothingIsInjected(t *testing.T) {
 		for _, value := range a.from {
 			h := startHostile(t, smtptest.Script{})
 			via, m := plainRoute(h.Addr()), testMail
-			a.set(&via.SMTP, &m, value)
+			a.set(via.SMTP, &m, value)
 			e := failed(t, delivery.New(delivery.Options{}).Deliver(t.Context(), via, m))
 			if e.Step != a.step || e.Temporary || strings.Contains(e.Text, "x@y.z") {
 				t.Errorf("%s %q: %+v", field, value, e)
@@ -203,14 +204,15 @@ func TestNothingIsInjected(t *testing.T) {
 
 func TestSMTPUTF8(t *testing.T) {
 	from, m := emailprovider.SMTP{SenderAddress: "grüße@例子.example"}, testMail
-	m.To = "用户@example.com"
+	m.To = []string{"用户@example.com"}
+	m.Recipients = m.To
 	got := send(t, from, m)
-	if got.From != from.SenderAddress || got.To[0] != m.To || !strings.Contains(string(got.Data), "To: <用户@example.com>\r\n") {
+	if got.From != from.SenderAddress || got.To[0] != m.To[0] || !strings.Contains(string(got.Data), "To: <用户@example.com>\r\n") {
 		t.Errorf("%s %v\n%s", got.From, got.To, got.Data)
 	}
 	s := startServer(t, smtptest.Options{})
 	from.Host = s.Addr()
-	e := failed(t, delivery.New(delivery.Options{}).Deliver(t.Context(), emailprovider.Route{SMTP: from}, m))
+	e := failed(t, delivery.New(delivery.Options{}).Deliver(t.Context(), emailprovider.Route{SMTP: &from}, m))
 	if e.Step != emailprovider.StepFrom || e.Temporary || !strings.Contains(e.Text, "SMTPUTF8") {
 		t.Errorf("%+v", e)
 	}

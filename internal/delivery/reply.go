@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"slices"
@@ -22,6 +23,7 @@ var (
 	errLineTooLong  = errors.New("the server sent a line of more than 4096 bytes")
 	errReplyTooLong = errors.New("the server sent a reply of more than 65536 bytes")
 	errNotAReply    = errors.New("the server sent something that is not an SMTP reply")
+	errOutOfStep    = errors.New("the server sent a reply that does not fit what it was asked")
 )
 
 // reply is one reply of a server: at least one line, without code and line end.
@@ -50,7 +52,10 @@ func (e *replyError) Error() string { return e.text() }
 func newReplyReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, maxReplyLine) }
 
 // readReply reads one reply (RFC 5321, section 4.2). It holds no more than maxReply of it.
-func readReply(in *bufio.Reader) (reply, error) {
+func readReply(in *bufio.Reader) (reply, error) { return readUnless(in, 0) }
+
+// readUnless is readReply, but leaves out the lines of a reply that begins with a digit that says all.
+func readUnless(in *bufio.Reader, digit int) (reply, error) {
 	var r reply
 	for size := 0; ; {
 		line, err := in.ReadSlice('\n')
@@ -65,27 +70,30 @@ func readReply(in *bufio.Reader) (reply, error) {
 		if size += len(line); size > maxReply {
 			return reply{}, errReplyTooLong
 		}
-		code, last, text, ok := parseReplyLine(strings.TrimRight(string(line), "\r\n"))
+		code, last, text, ok := parseReplyLine(bytes.TrimRight(line, "\r\n"))
 		if !ok || r.code != 0 && code != r.code {
 			return reply{}, errNotAReply
 		}
-		r.code, r.lines = code, append(r.lines, text)
+		r.code = code
+		if code/100 != digit {
+			r.lines = append(r.lines, string(text))
+		}
 		if last {
 			return r, nil
 		}
 	}
 }
 
-func parseReplyLine(line string) (code int, last bool, text string, ok bool) {
+func parseReplyLine(line []byte) (code int, last bool, text []byte, ok bool) {
 	if len(line) < 3 || line[0] < '2' || line[0] > '5' || !isDigit(line[1]) || !isDigit(line[2]) {
-		return 0, false, "", false
+		return 0, false, nil, false
 	}
 	code = int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
 	switch {
 	case len(line) == 3:
-		return code, true, "", true
+		return code, true, nil, true
 	case line[3] == ' ' || line[3] == '-':
 		return code, line[3] == ' ', line[4:], true
 	}
-	return 0, false, "", false
+	return 0, false, nil, false
 }

@@ -2,9 +2,11 @@ package delivery
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,13 @@ import (
 
 // quitTimeout is how long the goodbye may take. Nothing depends on it.
 const quitTimeout = time.Second
+
+const (
+	// maxWrite is how much is written within one timeout (RFC 5321, section 4.5.3.2.5).
+	maxWrite = 64 << 10
+	// maxKeptBuffer is how much room for writing a session keeps between mails.
+	maxKeptBuffer = 128 << 10
+)
 
 // session is one SMTP session. Each method is one step and leaves the session at the next.
 type session struct {
@@ -23,13 +32,21 @@ type session struct {
 	offers      map[string]string
 	clean       *redactor
 	stepTimeout time.Duration
+	dotTimeout  time.Duration
 	broken      bool // no reply can be trusted to belong to the next command
+
+	out   []byte // to be written before the next reply is read
+	mails int    // that were begun
+	asked bool   // the next mail's commands are in out, or have been written
+
+	began time.Time                // when it was dialled
+	setup []emailprovider.StepTime // of opening it, until a mail has taken them for its own
 }
 
 func (t *Transport) newSession(conn net.Conn, host string, mode mode, clean *redactor) *session {
 	return &session{
 		conn: conn, in: newReplyReader(conn), host: host, mode: mode, clean: clean,
-		stepTimeout: t.stepTimeout,
+		stepTimeout: t.stepTimeout, dotTimeout: t.dotTimeout,
 	}
 }
 
@@ -40,6 +57,68 @@ func (s *session) begin(ctx context.Context, limit time.Duration) (done func() b
 	// Closing also ends a TLS write that waits for a full buffer to drain.
 	done = context.AfterFunc(ctx, func() { _ = closeRaw(conn) })
 	return done, conn.SetDeadline(time.Now().Add(limit))
+}
+
+// hear writes what is to be written and returns nil if the reply to it, or the next of several, begins
+// with the wanted digit. After anything but a proper refusal the session is broken.
+func (s *session) hear(digit int, limit time.Duration) error {
+	r, err := s.next(digit, limit)
+	return s.judge(r, err, digit)
+}
+
+// judge is what hear makes of a reply.
+func (s *session) judge(r reply, err error, digit int) error {
+	switch {
+	case err != nil:
+		s.broken = true
+		return err
+	case r.code/100 == digit:
+		return nil
+	case r.code < 400 || r.code == codeClosing:
+		s.broken = true
+	}
+	return &replyError{r}
+}
+
+// next returns the next reply, without text if it begins with the digit. The limit begins when there
+// is something to wait for.
+func (s *session) next(digit int, limit time.Duration) (reply, error) {
+	if err := s.flush(); err != nil {
+		return reply{}, err
+	}
+	here, _ := s.in.Peek(s.in.Buffered())
+	if bytes.IndexByte(here, '\n') < 0 {
+		if err := s.conn.SetDeadline(time.Now().Add(limit)); err != nil {
+			return reply{}, err
+		}
+	}
+	return readUnless(s.in, digit)
+}
+
+// flush writes what is to be written. Each part of a long message has a step's time.
+func (s *session) flush() error {
+	if len(s.out) == 0 {
+		return nil
+	}
+	for part := range slices.Chunk(s.out, maxWrite) {
+		if err := s.conn.SetDeadline(time.Now().Add(s.stepTimeout)); err != nil {
+			return err
+		}
+		if _, err := s.conn.Write(part); err != nil {
+			return err
+		}
+	}
+	if s.out = s.out[:0]; cap(s.out) > maxKeptBuffer {
+		s.out = nil
+	}
+	return nil
+}
+
+// until lets ctx end the session from now on. The returned function ends that, and reports whether ctx
+// has left the session alone.
+func (s *session) until(ctx context.Context) (stop func() bool) {
+	conn := s.conn
+	return context.AfterFunc(ctx, func() { _ = closeRaw(conn) })
 }
 
 // cmd sends a line and returns the reply.
@@ -57,6 +136,7 @@ func (s *session) exchange(ctx context.Context, limit time.Duration, send []byte
 	var r reply
 	if err == nil {
 		r, err = readReply(s.in)
+		watching(ctx).heard(r)
 	}
 	if err != nil || r.code == codeClosing {
 		s.broken = true
@@ -65,13 +145,15 @@ func (s *session) exchange(ctx context.Context, limit time.Duration, send []byte
 }
 
 // greeting reads the server's first reply.
-func (s *session) greeting(ctx context.Context) error {
+func (s *session) greeting(ctx context.Context) (err error) {
+	defer watching(ctx).begin(ctx, seenGreeting)(&err)
 	r, err := s.exchange(ctx, s.stepTimeout, nil)
 	return at(emailprovider.StepEHLO, r.must(err, 220))
 }
 
 // hello says EHLO and notes what is offered; what was offered before is forgotten.
-func (s *session) hello(ctx context.Context, name string) error {
+func (s *session) hello(ctx context.Context, name string) (err error) {
+	defer watching(ctx).begin(ctx, seenEHLO)(&err)
 	s.offers = nil
 	r, err := s.cmd(ctx, "EHLO "+name)
 	if err := r.must(err, 250); err != nil {
@@ -82,6 +164,7 @@ func (s *session) hello(ctx context.Context, name string) error {
 		keyword, params, _ := strings.Cut(line, " ")
 		s.offers[strings.ToUpper(keyword)] = params
 	}
+	watching(ctx).offered(r, s.offers["AUTH"])
 	return nil
 }
 
@@ -92,7 +175,8 @@ func (s *session) offered(keyword string) bool {
 }
 
 // startTLS makes the connection a secure one, or fails.
-func (s *session) startTLS(ctx context.Context, config *tls.Config) error {
+func (s *session) startTLS(ctx context.Context, config *tls.Config) (err error) {
+	defer watching(ctx).begin(ctx, seenStartTLS)(&err)
 	if !s.offered("STARTTLS") {
 		return refused(emailprovider.StepStartTLS, "the server does not offer STARTTLS")
 	}
@@ -109,6 +193,7 @@ func (s *session) startTLS(ctx context.Context, config *tls.Config) error {
 	secured := tls.Client(s.conn, config)
 	if err == nil {
 		err = secured.Handshake()
+		watching(ctx).shookHands(secured)
 	}
 	if err != nil {
 		s.broken = true

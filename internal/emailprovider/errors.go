@@ -9,6 +9,7 @@ var (
 	updateSMTP = commandIDs{"COMMAND-2JPlSRzuHy", "COMMAND-j5IDFtt3T1"}
 	updateHTTP = commandIDs{"COMMAND-2JPlSRzuHy", "COMMAND-xIrdledqv4"}
 	password   = commandIDs{"COMMAND-BCkAf7LcJA", "COMMAND-rDHzqjGuKQ"}
+	rotate     = commandIDs{"", idQuery}
 	activate   = commandIDs{"COMMAND-1hPl6oVMJa", "COMMAND-E9K20hxOS9"}
 	deactivate = commandIDs{"COMMAND-jLTIMrtApO", "COMMAND-k39PJ"}
 	remove     = commandIDs{"COMMAND-0ZV5whuUfu", "COMMAND-09CXlTDL6w"}
@@ -32,5 +33,11 @@ var (
 		"the provider was changed by somebody else each time; try again")
 	errSealed = fault.New(fault.FailedPrecondition, "MAILKEEP-SEALED",
 		"the stored secret can't be opened with the keyset in use; set it again or bring back the key")
+	errNotPlain = fault.New(fault.FailedPrecondition, idXOAuth2,
+		"the provider authenticates with XOAUTH2; update its settings instead")
+	errNoUser = fault.New(fault.FailedPrecondition, idValue,
+		"user is empty, so nothing would log in with the password; give a user with it")
+	errNoPrevious = fault.New(fault.FailedPrecondition, "MAILKEEP-NOPREVIOUS",
+		"no previous password is kept, or its time is up, or it can't be opened")
 	errNoID = fault.New(fault.Unavailable, "MAILKEEP-IDS", "no free provider id was found; try again")
 )

@@ -1,18 +1,23 @@
 package emailprovider
 
-import "time"
+import (
+	"context"
+	"fmt"
+	"time"
+)
 
 // EventType names what happened to a provider.
 type EventType string
 
 // The events. Each change has exactly one.
 const (
-	EventAdded           EventType = "provider.added"
-	EventUpdated         EventType = "provider.updated"
-	EventPasswordChanged EventType = "provider.password_changed"
-	EventActivated       EventType = "provider.activated"
-	EventDeactivated     EventType = "provider.deactivated"
-	EventRemoved         EventType = "provider.removed"
+	EventAdded              EventType = "provider.added"
+	EventUpdated            EventType = "provider.updated"
+	EventPasswordChanged    EventType = "provider.password_changed"
+	EventPasswordRolledBack EventType = "provider.password_rolled_back"
+	EventActivated          EventType = "provider.activated"
+	EventDeactivated        EventType = "provider.deactivated"
+	EventRemoved            EventType = "provider.removed"
 )
 
 // Event is the record of one change: who, when, what. It never holds a secret.
@@ -41,4 +46,22 @@ type Actor struct {
 	Procedure string // such as /zitadel.admin.v1.AdminService/UpdateSMTPConfigPassword
 	UserAgent string
 	RequestID string
+}
+
+// maxEvents is the largest page of events, and someEvents the page when none is asked for.
+const (
+	maxEvents  = 1000
+	someEvents = 100
+)
+
+// Events returns what was changed of a provider, a removed one too: at most limit events (0 for 100)
+// with a sequence above after, oldest first.
+func (s *Service) Events(ctx context.Context, instance, id string, after uint64, limit int) ([]Event, error) {
+	if limit < 0 || limit > maxEvents {
+		return nil, invalid(idValue, fmt.Sprintf("page_size is not from 1 to %d", maxEvents))
+	}
+	if limit == 0 {
+		limit = someEvents
+	}
+	return s.Store.Events(ctx, instance, id, after, limit)
 }

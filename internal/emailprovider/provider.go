@@ -33,6 +33,7 @@ type Provider struct {
 	SMTP        *SMTP
 	HTTP        *HTTP
 	Credential  Credential
+	Previous    Previous
 	Created     time.Time
 	Changed     time.Time
 	Sequence    uint64 // number of the instance's change that last touched the provider
@@ -88,6 +89,14 @@ type Credential struct {
 
 // Stored reports whether there is a secret.
 func (c Credential) Stored() bool { return len(c.Sealed.Ciphertext) > 0 }
+
+// Previous is the password before the present one, kept for a while so that it can be brought back.
+// The zero Previous is none.
+type Previous struct {
+	Credential
+	User  string    // that it belongs to
+	Until time.Time // when it is destroyed
+}
 
 // Sealed is an encrypted secret and the id of the key that opens it.
 type Sealed struct {

@@ -37,11 +37,8 @@ func (s *SMTP) normalize(ids smtpIDs, policy Policy) error {
 	if err := checkHostPort(s.Host); err != "" {
 		return invalid(ids.host, "host "+err)
 	}
-	if err := address.Check(s.SenderAddress); err != nil {
-		return invalid(idValue, "sender_address "+err.Error())
-	}
-	if !policy.allowsSender(s.SenderAddress) {
-		return invalid("INST-xtWIiR2ZbR", "sender_address is not in a domain of this instance")
+	if err := policy.checkSender(s.SenderAddress); err != nil {
+		return err
 	}
 	s.ReplyTo = strings.TrimSpace(s.ReplyTo)
 	if s.ReplyTo != "" {
@@ -157,6 +154,16 @@ func (x XOAuth2) check() error {
 type Policy struct {
 	// SenderDomains are the only domains that senders may be in; empty for any.
 	SenderDomains []string
+}
+
+func (p Policy) checkSender(sender string) error {
+	if err := address.Check(sender); err != nil {
+		return invalid(idValue, "sender_address "+err.Error())
+	}
+	if !p.allowsSender(sender) {
+		return invalid("INST-xtWIiR2ZbR", "sender_address is not in a domain of this instance")
+	}
+	return nil
 }
 
 func (p Policy) allowsSender(sender string) bool {

@@ -47,9 +47,16 @@ type Config struct {
 	Mailer   Mailer
 	Policies Policies
 	Binding  BindingMode
-	Now      func() time.Time // time.Now if nil
-	NewID    func() string    // 18 random digits if nil
-	Log      *slog.Logger     // slog.Default() if nil
+
+	// VerifyCompatible is how SetPassword verifies, whose callers expect it not to; VerifyOff if
+	// empty.
+	VerifyCompatible VerifyMode
+	// KeepPrevious is how long a replaced password can be brought back; zero keeps none.
+	KeepPrevious time.Duration
+
+	Now   func() time.Time // time.Now if nil
+	NewID func() string    // 18 random digits if nil
+	Log   *slog.Logger     // slog.Default() if nil
 }
 
 // Service is every operation on email providers. It is safe for concurrent use.
@@ -68,6 +75,9 @@ func NewService(c Config) *Service {
 	}
 	if c.Binding == "" {
 		c.Binding = Strict
+	}
+	if c.VerifyCompatible == "" {
+		c.VerifyCompatible = VerifyOff
 	}
 	return &Service{c}
 }
@@ -99,9 +109,10 @@ const (
 )
 
 // change loads the provider, lets decide alter it, and applies what it decided; a lost race is
-// decided again. A decision without an event changes nothing.
+// decided again. A decision without an event changes nothing. Nothing is held while decide runs, so
+// it may take its time.
 func (s *Service) change(ctx context.Context, c Caller, id string, ids commandIDs, decide func(p *Provider) (decision, error)) (Provider, error) {
-	if id == "" {
+	if id == "" && ids.noID != "" {
 		return Provider{}, invalid(ids.noID, "id is empty")
 	}
 	for range attempts {
@@ -138,6 +149,7 @@ func (s *Service) apply(ctx context.Context, c Caller, was, next Provider, d dec
 	if err := s.sealSecret(c, was, &next, d); err != nil {
 		return Provider{}, err
 	}
+	next.Previous = s.keepPrevious(was, next, d)
 	change := Change{
 		Expect:    was.Sequence,
 		ExpectKey: was.Credential.Sealed.KeyID,
@@ -185,6 +197,15 @@ func (s *Service) open(p Provider) (secret.Text, error) {
 		return secret.Text{}, errSealed.Because(err)
 	}
 	return plain, nil
+}
+
+// Route returns what is needed to send through a stored provider: its settings with the secret opened.
+func (s *Service) Route(p Provider) (Route, error) {
+	plain, err := s.open(p)
+	return Route{
+		Instance: p.Instance, ProviderID: p.ID, Description: p.Description, Sequence: p.Sequence,
+		CredentialVersion: p.Credential.Version, SMTP: p.SMTP, HTTP: p.HTTP, Secret: plain,
+	}, err
 }
 
 // add makes a new inactive provider under an id that was never used.

@@ -39,6 +39,26 @@ type mailer struct {
 	routes []emailprovider.Route
 	mails  []emailprovider.Mail
 	fail   error
+
+	asked  []emailprovider.Route                                                        // to verify
+	answer func(via emailprovider.Route, recipient string) *emailprovider.DeliveryError // nil accepts everything
+}
+
+func (m *mailer) Verify(_ context.Context, via emailprovider.Route, recipient string, progress func(emailprovider.StepReport)) emailprovider.Report {
+	m.mu.Lock()
+	m.asked = append(m.asked, via)
+	m.mu.Unlock()
+	var report emailprovider.Report
+	if m.answer != nil {
+		report.Failed = m.answer(via, recipient)
+	}
+	report.Steps = []emailprovider.StepReport{{Name: "tcp", Passed: true}, {Name: "auth", Passed: report.Failed == nil}}
+	for _, step := range report.Steps {
+		if progress != nil {
+			progress(step)
+		}
+	}
+	return report
 }
 
 func (m *mailer) Deliver(_ context.Context, via emailprovider.Route, mail emailprovider.Mail) error {
@@ -592,7 +612,7 @@ func TestDeliveryFaults(t *testing.T) {
 	plain, oauth := w.add(smtp(password("p"))), w.add(smtp(xoauth2("s")))
 	ids := map[emailprovider.Step]string{
 		"dial": "EMAIL-skwos", "tls": "EMAIL-sl39s", "ehlo": "EMAIL-skwi4", "starttls": "EMAIL-guvsQ", "token": "EMAIL-av88SB",
-		"auth": "EMAIL-s9kfs", "from": "EMAIL-s5is5", "recipient": "EMAIL-s6is6", "data": "MAILKEEP-DATA",
+		"auth": "EMAIL-s9kfs", "from": "EMAIL-s5is5", "recipient": "EMAIL-s6is6", "data": "MAILKEEP-DATA", "post": "MAILKEEP-POST",
 	}
 	for _, step := range emailprovider.Steps() {
 		for temporary, kind := range map[bool]fault.Kind{true: fault.Unavailable, false: fault.FailedPrecondition} {

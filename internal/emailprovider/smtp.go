@@ -79,29 +79,6 @@ func (s *Service) UpdateSMTP(ctx context.Context, c Caller, id string, in SMTPSe
 	})
 }
 
-// SetPassword stores a new password: the next credential version, even if it is the same password.
-func (s *Service) SetPassword(ctx context.Context, c Caller, id string, plain secret.Text) (Provider, error) {
-	if plain.Empty() {
-		return Provider{}, invalid("MAILKEEP-PASSWORD", "password is empty")
-	}
-	if err := checkSecret("password", plain); err != nil {
-		return Provider{}, err
-	}
-	return s.change(ctx, c, id, password, func(p *Provider) (decision, error) {
-		switch {
-		case p.SMTP == nil:
-			return decision{}, notFound(password.notFound)
-		case p.SMTP.Auth == AuthXOAuth2:
-			return decision{}, fault.New(fault.FailedPrecondition, idXOAuth2,
-				"the provider authenticates with XOAUTH2; update its settings instead")
-		}
-		p.SMTP.Auth = AuthPlain
-		return decision{
-			event: EventPasswordChanged, fields: []string{"password"}, secret: setSecret, plain: plain,
-		}, nil
-	})
-}
-
 // check returns the settings trimmed and checked, without authentication.
 func (in SMTPSettings) check(ids smtpIDs, policy Policy) (SMTP, error) {
 	smtp := SMTP{

@@ -3,6 +3,7 @@ package emailprovider
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // What a Store answers besides success and a broken machine. A Store wraps failures that may pass
@@ -37,9 +38,16 @@ type Store interface {
 	// c.Expect is the sequence that the stored provider must still have, else ErrConflict; 0 adds a
 	// new one (Conflict). A provider removed meanwhile is ErrConflict too, and so is one resealed
 	// meanwhile (c.ExpectKey): its old ciphertext must not come back (Resealed). A new provider whose id
-	// any instance has ever used is ErrIDTaken (IDs). If c.Put is active, a provider that was
+	// any instance has ever used is ErrIDTaken (IDs). An update whose Put.Previous is neither the stored
+	// previous nor the stored present credential, by version, is ErrConflict: a destroyed one must not
+	// come back (DestroyPrevious). If c.Put is active, a provider that was
 	// active becomes inactive in the same change, with its sequence and date (Activate).
 	Apply(ctx context.Context, c Change) (sequence uint64, err error)
+
+	// DestroyPrevious destroys every previous credential whose time was up at now, over all
+	// instances, and returns how many. It is not a change of a provider: no event, no sequence
+	// (DestroyPrevious).
+	DestroyPrevious(ctx context.Context, now time.Time) (int, error)
 
 	// Events returns events of the instance with a sequence above after, oldest first, at most
 	// limit; of one provider if providerID is not empty (Events).

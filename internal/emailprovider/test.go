@@ -22,6 +22,7 @@ var stepIDs = map[Step]string{
 	StepFrom:      "EMAIL-s5is5",
 	StepRecipient: "EMAIL-s6is6",
 	StepData:      "MAILKEEP-DATA",
+	StepPost:      "MAILKEEP-POST",
 }
 
 // TestStored sends a test mail through a stored SMTP provider, active or not.
@@ -36,13 +37,11 @@ func (s *Service) TestStored(ctx context.Context, c Caller, id, receiver string)
 	if err != nil {
 		return err
 	}
-	plain, err := s.open(p)
+	route, err := s.Route(p)
 	if err != nil {
 		return err
 	}
-	return s.sendTest(ctx, Route{
-		Instance: p.Instance, ProviderID: p.ID, CredentialVersion: p.Credential.Version, SMTP: *p.SMTP, Secret: plain,
-	}, receiver)
+	return s.sendTest(ctx, route, receiver)
 }
 
 // TestValues sends a test mail through settings that are not stored. If id is not empty and the
@@ -66,7 +65,7 @@ func (s *Service) TestValues(ctx context.Context, c Caller, id string, in SMTPSe
 			return err
 		}
 	}
-	route := Route{Instance: c.Instance, SMTP: smtp}
+	route := Route{Instance: c.Instance, SMTP: &smtp}
 	if err := s.chooseTestSecret(&route, in, stored); err != nil {
 		return err
 	}
@@ -108,7 +107,7 @@ func (s *Service) useStoredSecret(r *Route, stored Provider) (err error) {
 		return nil
 	}
 	wanted := stored
-	wanted.SMTP = &r.SMTP
+	wanted.SMTP = r.SMTP
 	if stored.SMTP.Auth != r.SMTP.Auth || wanted.binding() != stored.binding() || stored.SMTP.TLS != r.SMTP.TLS {
 		return fault.New(fault.FailedPrecondition, idBind, "the stored secret is only used with the stored host, "+
 			"user, tls and kind of authentication; bring the secret in the request to test other settings")
@@ -130,9 +129,11 @@ func (s *Service) storedSMTP(ctx context.Context, instance, id, idNotFound strin
 func (s *Service) sendTest(ctx context.Context, via Route, receiver string) error {
 	_, domain, _ := address.Split(via.SMTP.SenderAddress)
 	err := s.Mailer.Deliver(ctx, via, Mail{
-		MessageID: rand.Text() + "@" + domain,
-		To:        receiver,
-		Subject:   "Test email",
+		MessageID:  rand.Text() + "@" + domain,
+		Date:       s.Now(),
+		To:         []string{receiver},
+		Recipients: []string{receiver},
+		Subject:    "Test email",
 		Text: "This is a test mail. It shows that mails can be sent through the email provider " +
 			"with the settings that were tested.\r\n",
 	})
@@ -145,19 +146,24 @@ func deliveryFault(via Route, err error) error {
 	if !errors.As(err, &failed) {
 		return err
 	}
-	id := stepIDs[failed.Step]
-	if failed.Step == StepAuth && via.SMTP.Auth == AuthXOAuth2 {
+	return failed.fault(via, "sending")
+}
+
+// fault returns what the caller is told of a failure of what was done, such as sending.
+func (e *DeliveryError) fault(via Route, what string) *fault.Error {
+	id := stepIDs[e.Step]
+	if e.Step == StepAuth && via.SMTP.Auth == AuthXOAuth2 {
 		id = stepIDs[StepToken]
 	}
 	kind := fault.FailedPrecondition
-	if failed.Temporary {
+	if e.Temporary {
 		kind = fault.Unavailable
 	}
-	said := failed.Text
-	if failed.Code != 0 {
-		said = fmt.Sprintf("%d %s", failed.Code, failed.Text)
+	said := e.Text
+	if e.Code != 0 {
+		said = fmt.Sprintf("%d %s", e.Code, e.Text)
 	}
-	return fault.Newf(kind, id, "sending failed at step %s: %s", failed.Step, said)
+	return fault.Newf(kind, id, "%s failed at step %s: %s", what, e.Step, said)
 }
 
 func checkReceiver(missing, receiver string) error {

@@ -107,20 +107,34 @@ func (k *Keyset) Rotate() (primary uint32, err error) {
 
 // Seal implements emailprovider.Sealer.
 func (k *Keyset) Seal(plain secret.Text, to emailprovider.Binding) (emailprovider.Sealed, error) {
-	ciphertext, err := k.current().Encrypt([]byte(plain.Reveal()), to.AssociatedData())
+	return k.SealBytes([]byte(plain.Reveal()), to.AssociatedData())
+}
+
+// Open implements emailprovider.Sealer.
+func (k *Keyset) Open(sealed emailprovider.Sealed, to emailprovider.Binding) (secret.Text, error) {
+	plain, err := k.OpenBytes(sealed, to.AssociatedData())
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return secret.New(string(plain)), nil
+}
+
+// SealBytes encrypts plain so that it opens with the same associated data only.
+func (k *Keyset) SealBytes(plain, associated []byte) (emailprovider.Sealed, error) {
+	ciphertext, err := k.current().Encrypt(plain, associated)
 	if err != nil {
 		return emailprovider.Sealed{}, fmt.Errorf("seal: %w", err)
 	}
 	return emailprovider.Sealed{KeyID: keyID(ciphertext), Ciphertext: ciphertext}, nil
 }
 
-// Open implements emailprovider.Sealer.
-func (k *Keyset) Open(sealed emailprovider.Sealed, to emailprovider.Binding) (secret.Text, error) {
-	plain, err := k.current().Decrypt(sealed.Ciphertext, to.AssociatedData())
+// OpenBytes is the inverse of SealBytes.
+func (k *Keyset) OpenBytes(sealed emailprovider.Sealed, associated []byte) ([]byte, error) {
+	plain, err := k.current().Decrypt(sealed.Ciphertext, associated)
 	if err != nil {
-		return secret.Text{}, fmt.Errorf("seal: %w", err)
+		return nil, fmt.Errorf("seal: %w", err)
 	}
-	return secret.New(string(plain)), nil
+	return plain, nil
 }
 
 // keyID reads the id from the prefix that Tink puts before a ciphertext: one byte of version, then

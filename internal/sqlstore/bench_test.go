@@ -2,9 +2,14 @@ package sqlstore
 
 import (
 	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
 func BenchmarkProvider(b *testing.B) {
@@ -32,23 +37,43 @@ func BenchmarkTokenByHash(b *testing.B) {
 	}
 }
 
+// BenchmarkApply has so many callers change a provider each. At 1 a change is a commit; the ratio of
+// 64 to it is what sharing commits is worth.
 func BenchmarkApply(b *testing.B) {
-	for name, o := range map[string]Options{
-		"durable": {},
-		// Shows what is left when the disk costs nothing.
-		"unsafe": {UnsafeDurability: true, Settings: map[string]string{"synchronous": "OFF"}},
-	} {
-		b.Run(name, func(b *testing.B) {
-			db := openAt(b, b.TempDir()+"/db", o)
-			p := addProvider(b, db, 1)
-			b.ReportAllocs()
-			for b.Loop() {
+	for _, callers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("durable/%d", callers), func(b *testing.B) { benchmarkApply(b, callers, Options{}) })
+	}
+	// Shows what is left when the disk costs nothing.
+	b.Run("unsafe/1", func(b *testing.B) {
+		benchmarkApply(b, 1, Options{UnsafeDurability: true, Settings: map[string]string{"synchronous": "OFF"}})
+	})
+}
+
+func benchmarkApply(b *testing.B, callers int, o Options) {
+	path := filepath.Join(b.TempDir(), "db")
+	db := openAt(b, path, o)
+	providers := make([]emailprovider.Provider, callers)
+	for n := range providers {
+		providers[n] = addProvider(b, db, n)
+	}
+	before := commits(b, path)
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ReportAllocs()
+	b.ResetTimer()
+	var all sync.WaitGroup
+	for _, p := range providers {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
 				sequence, err := db.Apply(b.Context(), updated(p))
 				if err != nil {
-					b.Fatal(err)
+					b.Error(err)
+					return
 				}
 				p.Sequence = sequence
 			}
 		})
 	}
+	all.Wait()
+	b.ReportMetric(float64(commits(b, path)-before)/float64(b.N), "commits/op")
 }

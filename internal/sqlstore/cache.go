@@ -9,7 +9,7 @@ const cacheSize = 4096
 // nothing is kept or answered, so that nobody sees the old value after somebody may have seen the
 // new one.
 //
-// It is right only if every write to what it keeps goes through its write, so only for a database
+// It is right only if every write to what it keeps is between two drops, so only for a database
 // that no other process writes to. For others it is nil, which keeps nothing.
 type cache[K comparable, V any] struct {
 	mu      sync.Mutex
@@ -49,17 +49,11 @@ func (c *cache[K, V]) keep(key K, value V, epoch uint64) {
 	c.entries[key] = value
 }
 
-// write runs f, which may change what is kept.
-func (c *cache[K, V]) write(f func() error) error {
-	if c == nil {
-		return f()
-	}
-	c.drop(1)
-	defer c.drop(-1)
-	return f()
-}
-
+// drop forgets everything. Each write of what is kept drops with 1 before it and with -1 after it.
 func (c *cache[K, V]) drop(writes int) {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writes += writes

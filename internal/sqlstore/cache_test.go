@@ -10,6 +10,13 @@ import (
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
+// write runs f as what may change what is kept.
+func (c *cache[K, V]) write(f func() error) error {
+	c.drop(1)
+	defer c.drop(-1)
+	return f()
+}
+
 // database is what a cache under test reads from.
 type database struct {
 	value int

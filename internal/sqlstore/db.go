@@ -27,6 +27,8 @@ type DB struct {
 	now      func() time.Time
 	patience time.Duration // for a whole write, waiting included
 	hot      statements
+	mails    outboxStatements
+	group    group
 
 	providers *cache[providerKey, providerRow]
 	tokens    *cache[[32]byte, auth.Token] // by hash
@@ -37,34 +39,25 @@ const patience = 5500 * time.Millisecond
 
 // statements are prepared once, because parsing them would cost more than running them.
 type statements struct {
-	provider, active, tokenByHash *sql.Stmt // of reader
-
-	next, demote, insert, update, remove, event *sql.Stmt // of writer
+	provider, active, tokenByHash *sql.Stmt // of reader; for those of the writer see line
 }
 
 func (db *DB) prepare(ctx context.Context) error {
 	for _, s := range []struct {
-		on    *sql.DB
 		to    **sql.Stmt
 		query string
 	}{
-		{db.reader, &db.hot.provider, selectProvider},
-		{db.reader, &db.hot.active, selectActive},
-		{db.reader, &db.hot.tokenByHash, selectTokenByHash},
-		{db.writer, &db.hot.next, updateSequence},
-		{db.writer, &db.hot.demote, updateFormerActive},
-		{db.writer, &db.hot.insert, insertProvider},
-		{db.writer, &db.hot.update, updateProvider},
-		{db.writer, &db.hot.remove, deleteProvider},
-		{db.writer, &db.hot.event, insertEvent},
+		{&db.hot.provider, selectProvider},
+		{&db.hot.active, selectActive},
+		{&db.hot.tokenByHash, selectTokenByHash},
 	} {
-		stmt, err := s.on.PrepareContext(ctx, s.query)
+		stmt, err := db.reader.PrepareContext(ctx, s.query)
 		if err != nil {
 			return fmt.Errorf("sqlstore: prepare %q: %w", s.query, err)
 		}
 		*s.to = stmt
 	}
-	return nil
+	return db.prepareOutbox(ctx)
 }
 
 // Close ends all connections. Everything acknowledged is durable without it.
@@ -76,31 +69,6 @@ func (db *DB) AddInstance(ctx context.Context, id string) error {
 		return oneOr(fault.Newf(fault.AlreadyExists, "MAILKEEP-INSTANCE", "instance %q already exists", id))(tx.ExecContext(ctx,
 			`INSERT INTO instances (id, created) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`, id, micros(db.now())))
 	})
-}
-
-// write runs f in a transaction and makes it durable. When it returns an error nothing has changed,
-// except for errOutcomeUnknown.
-//
-// ctx and the store's patience bound the wait for the transaction and its beginning. Inside, f uses
-// the context it is given.
-func (db *DB) write(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
-	bounded, cancel := context.WithTimeout(ctx, db.patience)
-	defer cancel()
-	tx, err := db.writer.BeginTx(bounded, nil)
-	if err != nil {
-		return db.failed(ctx, bounded, err)
-	}
-	if err := f(db.dialect.statementContext(bounded), tx); err != nil {
-		_ = tx.Rollback() // The connection is discarded if even this fails.
-		return db.failed(ctx, bounded, err)
-	}
-	if err := tx.Commit(); err != nil {
-		if db.dialect.class(err) == brokenIO {
-			return errOutcomeUnknown.Because(err)
-		}
-		return db.failed(ctx, bounded, err)
-	}
-	return nil
 }
 
 // snapshot runs f in a transaction that reads everything as of one moment.

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -30,14 +29,14 @@ type details struct {
 }
 
 // record adds an event. The only conflict it can meet is a second first event of an id.
-func (db *DB) record(ctx context.Context, tx *sql.Tx, e emailprovider.Event) error {
+func record(l *line, e emailprovider.Event) error {
 	d, err := json.Marshal(details{e.Fields, e.CredentialVersion, e.KeptCredential})
 	if err != nil {
 		return err
 	}
-	return oneOr(emailprovider.ErrIDTaken)(tx.StmtContext(ctx, db.hot.event).ExecContext(ctx,
+	return l.execOne(emailprovider.ErrIDTaken, insertEvent,
 		e.Instance, e.Sequence, string(e.Type), e.ProviderID, micros(e.At), e.By.TokenID, e.By.Name,
-		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, string(d)))
+		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, string(d))
 }
 
 // Events implements emailprovider.Store.

@@ -36,6 +36,7 @@ func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.
 		return emailprovider.Provider{}, err
 	}
 	row.ciphertext = slices.Clone(row.ciphertext) // nobody can change what is kept
+	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
 	return row.provider(instance)
 }
 
@@ -43,8 +44,8 @@ func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.
 type providerKey struct{ instance, id string }
 
 // writeProviders is write for what changes providers.
-func (db *DB) writeProviders(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
-	return db.providers.write(func() error { return db.write(ctx, f) })
+func (db *DB) writeProviders(ctx context.Context, f func(*line) error) error {
+	return db.await(ctx, &job{do: f, cache: db.providers})
 }
 
 // Active implements emailprovider.Store.

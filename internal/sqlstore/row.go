@@ -20,7 +20,9 @@ const providerColumns = `
 	CAST(endpoint AS TEXT) AS o, CAST(credential_version AS BIGINT) AS p,
 	COALESCE(key_id, 0) AS q, ciphertext AS r, CAST(set_at AS BIGINT) AS s,
 	CAST(set_by AS TEXT) AS t, CAST(created AS BIGINT) AS u, CAST(changed AS BIGINT) AS v,
-	CAST(sequence AS BIGINT) AS w`
+	CAST(sequence AS BIGINT) AS w, COALESCE(prev_version, 0) AS x, COALESCE(prev_key_id, 0) AS y,
+	prev_ciphertext AS z, COALESCE(prev_user, '') AS aa, COALESCE(prev_set_at, 0) AS ab,
+	COALESCE(prev_set_by, '') AS ac, COALESCE(prev_until, 0) AS ad`
 
 // What the column kind holds.
 const (
@@ -42,6 +44,7 @@ type providerRow struct {
 	setBy                                                 string
 	created, changed                                      int64
 	sequence                                              uint64
+	previous                                              previousRow
 }
 
 // scanner is *sql.Row or *sql.Rows.
@@ -61,7 +64,8 @@ func (r *providerRow) scan(from scanner, first ...any) error {
 		&r.id, &r.kind, &r.active, &r.description, &r.senderAddress, &r.senderName, &r.replyTo,
 		&r.host, &r.tls, &r.user, &r.auth, &r.tokenEndpoint, &r.clientID, &r.scopes, &r.endpoint,
 		&r.credentialVersion, &r.keyID, &r.ciphertext, &r.setAt, &r.setBy, &r.created, &r.changed,
-		&r.sequence)...)
+		&r.sequence, &r.previous.version, &r.previous.keyID, &r.previous.ciphertext, &r.previous.user,
+		&r.previous.setAt, &r.previous.setBy, &r.previous.until)...)
 }
 
 func (r *providerRow) provider(instance string) (emailprovider.Provider, error) {
@@ -75,6 +79,7 @@ func (r *providerRow) provider(instance string) (emailprovider.Provider, error) 
 			SetAt:   fromMicros(r.setAt),
 			SetBy:   r.setBy,
 		},
+		Previous: r.previous.previous(),
 		Created:  fromMicros(r.created),
 		Changed:  fromMicros(r.changed),
 		Sequence: r.sequence,
@@ -126,6 +131,7 @@ func newProviderRow(p *emailprovider.Provider) (providerRow, error) {
 		ciphertext:        p.Credential.Sealed.Ciphertext,
 		setAt:             micros(p.Credential.SetAt),
 		setBy:             p.Credential.SetBy,
+		previous:          newPreviousRow(p.Previous),
 		created:           micros(p.Created),
 		changed:           micros(p.Changed),
 	}

@@ -114,7 +114,7 @@ func openPool(path string, o Options, query url.Values) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	return sql.OpenDB(checkedConnector{connector, o}), nil
+	return sql.OpenDB(hotConnector{checkedConnector{connector, o}}), nil
 }
 
 // checkedConnector hands out connections only after it has seen that they have taken the settings:

@@ -201,41 +201,68 @@ func provider(n int) emailprovider.Provider {
 	}
 }
 
-// TestRemovedSecretIsErased looks for the ciphertext of a removed provider in every file.
-func TestRemovedSecretIsErased(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
-	db, err := OpenSQLite(t.Context(), path, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	found := func() (files []string) {
-		t.Helper()
-		for _, name := range []string{path, path + "-wal", path + "-shm"} {
-			if content, err := os.ReadFile(name); err != nil {
-				t.Fatal(err)
-			} else if bytes.Contains(content, []byte("c1ph3rt3xt")) {
-				files = append(files, name)
+// TestDestroyedSecretsAreErased looks for ciphertexts in every file.
+func TestDestroyedSecretsAreErased(t *testing.T) {
+	for name, c := range map[string]struct {
+		destroy func(db *DB, p emailprovider.Provider) error
+		erased  []string
+	}{
+		"removal": {
+			func(db *DB, p emailprovider.Provider) error {
+				removal := updated(p)
+				removal.Event.Type, removal.Put = emailprovider.EventRemoved, nil
+				_, err := db.Apply(t.Context(), removal)
+				return err
+			}, []string{"c1ph3rt3xt", "pr3v10u5"},
+		},
+		"end of the previous one": {
+			func(db *DB, p emailprovider.Provider) error {
+				_, err := db.DestroyPrevious(t.Context(), p.Previous.Until)
+				return err
+			}, []string{"pr3v10u5"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "db")
+			db := openAt(t, path, Options{})
+			p := provider(1)
+			p.Credential.Sealed = emailprovider.Sealed{KeyID: 7, Ciphertext: []byte("c1ph3rt3xt")}
+			p.Previous = emailprovider.Previous{
+				Credential: emailprovider.Credential{Version: 1, Sealed: emailprovider.Sealed{KeyID: 7, Ciphertext: []byte("pr3v10u5")}},
+				Until:      fromMicros(1),
 			}
+			var err error
+			if p.Sequence, err = db.Apply(t.Context(), added(p)); err != nil {
+				t.Fatal(err)
+			}
+			for _, secret := range c.erased {
+				if len(holding(t, path, secret)) == 0 {
+					t.Fatalf("%s can't be found while it is stored", secret)
+				}
+			}
+			if err := c.destroy(db, p); err != nil {
+				t.Fatal(err)
+			}
+			for _, secret := range c.erased {
+				if files := holding(t, path, secret); len(files) > 0 {
+					t.Errorf("%s is still in %v", secret, files)
+				}
+			}
+		})
+	}
+}
+
+// holding returns which of the database's files hold the bytes.
+func holding(t *testing.T, path, secret string) (files []string) {
+	t.Helper()
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		if content, err := os.ReadFile(name); err != nil {
+			t.Fatal(err)
+		} else if bytes.Contains(content, []byte(secret)) {
+			files = append(files, name)
 		}
-		return files
 	}
-	p := provider(1)
-	p.Credential.Sealed = emailprovider.Sealed{KeyID: 7, Ciphertext: []byte("c1ph3rt3xt")}
-	if p.Sequence, err = db.Apply(t.Context(), added(p)); err != nil {
-		t.Fatal(err)
-	}
-	if len(found()) == 0 {
-		t.Fatal("the ciphertext can't be found while it is stored")
-	}
-	removal := updated(p)
-	removal.Event.Type, removal.Put = emailprovider.EventRemoved, nil
-	if _, err := db.Apply(t.Context(), removal); err != nil {
-		t.Fatal(err)
-	}
-	if files := found(); len(files) > 0 {
-		t.Errorf("the ciphertext is still in %v", files)
-	}
+	return files
 }
 
 func added(p emailprovider.Provider) emailprovider.Change {

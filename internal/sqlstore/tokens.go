@@ -132,5 +132,5 @@ func (db *DB) HadTokens(ctx context.Context, instance string) (had bool, err err
 
 // writeTokens is write for what changes tokens.
 func (db *DB) writeTokens(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
-	return db.tokens.write(func() error { return db.write(ctx, f) })
+	return db.await(ctx, &job{do: inTx(f), cache: db.tokens})
 }

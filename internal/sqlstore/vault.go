@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
@@ -17,14 +16,15 @@ const (
 		)
 		SELECT id FROM used WHERE id IS NOT NULL ORDER BY id`
 
-	selectSealedBy = `SELECT instance AS x,` + providerColumns + `
+	selectSealedBy = `SELECT instance AS i0,` + providerColumns + `
 		FROM providers WHERE key_id = $1 AND (instance, id) > ($2, $3) ORDER BY instance, id LIMIT $4`
 
 	updateSealed = `UPDATE providers SET key_id = $3, ciphertext = $4
 		WHERE instance = $1 AND id = $2 AND key_id = $5 AND ciphertext = $6`
 )
 
-// KeysInUse implements emailprovider.Vault.
+// KeysInUse implements emailprovider.Vault. Like the rest of it, this is about present credentials:
+// older keys stay in the keyset, so that a previous one opens until it is destroyed.
 func (db *DB) KeysInUse(ctx context.Context) ([]uint32, error) {
 	rows, err := db.reader.QueryContext(ctx, selectKeysInUse)
 	keys, err := collect(rows, err, func() (id uint32, err error) { return id, rows.Scan(&id) })
@@ -50,8 +50,8 @@ func (db *DB) SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID
 // Reseal implements emailprovider.Vault.
 func (db *DB) Reseal(ctx context.Context, p emailprovider.Provider, sealed emailprovider.Sealed) error {
 	old := p.Credential.Sealed
-	return db.writeProviders(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		return oneOr(emailprovider.ErrConflict)(tx.ExecContext(ctx, updateSealed,
-			p.Instance, p.ID, sealed.KeyID, sealed.Ciphertext, old.KeyID, old.Ciphertext))
+	return db.writeProviders(ctx, func(l *line) error {
+		return l.execOne(emailprovider.ErrConflict, updateSealed,
+			p.Instance, p.ID, sealed.KeyID, sealed.Ciphertext, old.KeyID, old.Ciphertext)
 	})
 }

@@ -3,6 +3,7 @@ package smtptest
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -16,9 +17,11 @@ type Hostile struct {
 	listener net.Listener
 	done     sync.WaitGroup
 
-	mu    sync.Mutex
-	lines []string
-	conns map[net.Conn]struct{}
+	mu          sync.Mutex
+	lines       []string
+	messages    []string
+	conns       map[net.Conn]struct{}
+	connections int
 }
 
 // StartHostile starts a server that plays the script. Close ends it.
@@ -51,6 +54,21 @@ func (h *Hostile) Lines() []string {
 	return slices.Clone(h.lines)
 }
 
+// Messages returns the messages whose final dot was answered with a 2xx, as they came: with CRLF line
+// ends and doubled dots.
+func (h *Hostile) Messages() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.messages)
+}
+
+// Connections returns how many connections the server has accepted.
+func (h *Hostile) Connections() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.connections
+}
+
 // Close ends the server and its sessions.
 func (h *Hostile) Close() error {
 	err := h.listener.Close()
@@ -67,6 +85,7 @@ func (h *Hostile) track(conn net.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.conns[conn] = struct{}{}
+	h.connections++
 }
 
 func (h *Hostile) play(conn net.Conn) {
@@ -76,7 +95,7 @@ func (h *Hostile) play(conn net.Conn) {
 		defer h.mu.Unlock()
 		delete(h.conns, conn)
 	}()
-	p := &player{Hostile: h, conn: conn}
+	p := &player{Hostile: h, conn: conn, raw: conn}
 	if h.script.Implicit && p.secure() != nil {
 		return
 	}
@@ -92,13 +111,33 @@ func (h *Hostile) play(conn net.Conn) {
 type player struct {
 	*Hostile
 	conn net.Conn
+	raw  net.Conn // below TLS
 	in   *bufio.Reader
 	code string // of the last answer
+	from bool   // a sender has been accepted
+	rcpt bool   // and a recipient
+
+	message *strings.Builder // that the next answer is about
 }
 
-// Write notes the reply code: it decides what the next line is.
+// reset has the connection end with an RST.
+func (p *player) reset() {
+	if tcp, ok := p.raw.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
+	}
+}
+
+// Write notes the reply code: it decides what the next line is. A message is noted before its sender
+// knows that it was accepted.
 func (p *player) Write(b []byte) (int, error) {
 	p.code = string(b[:min(3, len(b))])
+	if p.message != nil && len(b) > 3 && b[0] == '2' && b[3] == ' ' {
+		p.mu.Lock()
+		p.messages = append(p.messages, p.message.String())
+		p.mu.Unlock()
+	}
+	p.message = nil
 	return p.conn.Write(b)
 }
 
@@ -117,7 +156,12 @@ func (p *player) turn() error {
 	if err := p.answer(stage, line); err != nil {
 		return err
 	}
+	accepted := strings.HasPrefix(p.code, "2")
 	switch {
+	case stage == MailFrom || stage == Rset:
+		p.from, p.rcpt = accepted && stage == MailFrom, false
+	case stage == RcptTo:
+		p.rcpt = p.rcpt || accepted
 	case stage == Upgrade && p.code == "220":
 		if err := p.secure(); err != nil {
 			return err
@@ -132,14 +176,18 @@ func (p *player) turn() error {
 }
 
 func (p *player) body() error {
+	var message strings.Builder
 	for {
 		line, err := p.line()
 		if err != nil {
 			return err
 		}
-		if line == "." {
-			return p.answer(Body, line)
+		if line != "." {
+			message.WriteString(line + "\r\n")
+			continue
 		}
+		p.message = &message
+		return p.answer(Body, line)
 	}
 }
 
@@ -165,11 +213,12 @@ func (p *player) secure() error {
 }
 
 func (p *player) answer(stage, line string) error {
-	answer, ok := p.script.Answers[stage]
-	if !ok {
-		answer = Say(p.friendly(stage))
+	if answer, ok := p.script.Answers[stage]; ok {
+		if err := answer(p, line); !errors.Is(err, errFriendly) {
+			return err
+		}
 	}
-	return answer(p, line)
+	return Say(p.friendly(stage))(p, line)
 }
 
 func (p *player) friendly(stage string) string {
@@ -185,12 +234,22 @@ func (p *player) friendly(stage string) string {
 		if _, secured := p.conn.(*tls.Conn); !secured && p.script.Certificate != nil {
 			reply += "250-STARTTLS\r\n"
 		}
+		if p.script.Pipelining {
+			reply += "250-PIPELINING\r\n"
+		}
 		return reply + "250 AUTH " + offer + "\r\n"
 	case Upgrade:
 		return "220 go ahead\r\n"
 	case Auth, Response:
 		return "235 welcome\r\n"
+	case RcptTo:
+		if !p.from {
+			return "503 5.5.1 from nobody?\r\n"
+		}
 	case Data:
+		if !p.rcpt {
+			return "503 5.5.1 to nobody?\r\n"
+		}
 		return "354 go ahead\r\n"
 	case Quit:
 		return "221 bye\r\n"

@@ -10,6 +10,7 @@ import (
 // Attempt is one AUTH of a session.
 type Attempt struct {
 	Remote    string // the client's address: the same for all of one session
+	Session   int    // number of the connection, from 1 in the order they came
 	Mechanism string
 	User      string
 	Version   int  // of the password that was used, also if it is an old one; 0 for a wrong one
@@ -21,6 +22,7 @@ type Attempt struct {
 // Mail is one mail that the server accepted.
 type Mail struct {
 	Remote  string // as in Attempt
+	Session int    // as in Attempt
 	EHLO    string
 	From    string
 	To      []string
@@ -38,12 +40,16 @@ type record struct {
 	mu          sync.Mutex
 	changed     chan struct{} // closed and replaced at every mail
 	connections int
+	numbers     map[string]int // of connections, by the client's address
+	resets      int
 	received    int
 	mails       []Mail
 	attempts    []Attempt
 }
 
-func newRecord(keep int) *record { return &record{keep: keep, changed: make(chan struct{})} }
+func newRecord(keep int) *record {
+	return &record{keep: keep, changed: make(chan struct{}), numbers: map[string]int{}}
+}
 
 // Connections returns how many connections the server has accepted.
 func (r *record) Connections() int {
@@ -66,6 +72,13 @@ func (r *record) Attempts() []Attempt {
 	return slices.Clone(r.attempts)
 }
 
+// Resets returns how many RSET commands the server has got.
+func (r *record) Resets() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.resets
+}
+
 // Wait returns what Mails does once n mails have been accepted, or ctx's error.
 func (r *record) Wait(ctx context.Context, n int) ([]Mail, error) {
 	for {
@@ -83,10 +96,24 @@ func (r *record) Wait(ctx context.Context, n int) ([]Mail, error) {
 	}
 }
 
-func (r *record) connected() {
+func (r *record) connected(remote string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.connections++
+	r.numbers[remote] = r.connections
+}
+
+// number returns the number of the latest connection from an address.
+func (r *record) number(remote string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.numbers[remote]
+}
+
+func (r *record) wasReset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resets++
 }
 
 func (r *record) addAttempt(a Attempt) {

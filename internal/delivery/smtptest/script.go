@@ -2,6 +2,7 @@ package smtptest
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,10 +18,14 @@ const (
 	Response = "RESPONSE"
 	MailFrom = "MAIL"
 	RcptTo   = "RCPT"
+	Rset     = "RSET"
 	Data     = "DATA"
 	Body     = "BODY"
 	Quit     = "QUIT"
 )
+
+// errFriendly has the server give the answer that it has for friends.
+var errFriendly = errors.New("no answer of its own")
 
 // Answer writes the reply to one line. An error ends the session.
 type Answer func(w io.Writer, line string) error
@@ -31,6 +36,7 @@ type Script struct {
 	Certificate *tls.Certificate // offers STARTTLS if set and not Implicit
 	Implicit    bool             // TLS from the first byte
 	AuthOffer   string           // mechanisms; default "PLAIN LOGIN"
+	Pipelining  bool             // offer PIPELINING (RFC 2920)
 }
 
 // Say answers with a text as it is; it must bring its own CRLF.
@@ -61,6 +67,16 @@ func Stall() Answer {
 
 // Hangup closes the connection without an answer.
 func Hangup() Answer { return func(io.Writer, string) error { return io.EOF } }
+
+// Reset closes the connection with an RST, without an answer.
+func Reset() Answer {
+	return func(w io.Writer, _ string) error {
+		if p, ok := w.(*player); ok {
+			p.reset()
+		}
+		return io.EOF
+	}
+}
 
 // Endless repeats chunk until the client closes.
 func Endless(chunk string) Answer {

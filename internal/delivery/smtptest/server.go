@@ -154,7 +154,7 @@ type counting struct {
 func (c counting) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	if err == nil {
-		c.record.connected()
+		c.record.connected(conn.RemoteAddr().String())
 	}
 	return conn, err
 }

@@ -93,3 +93,37 @@ func TestWait(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSessions: what is recorded names its session, and an RSET that was sent is told from go-smtp's own.
+func TestSessions(t *testing.T) {
+	s := start(t, smtptest.Options{Mode: smtptest.Plain})
+	s.SetPassword("u", "one")
+	for range 2 {
+		c, err := smtp.Dial(s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		errs := []error{c.Hello("x.example.com"), c.Auth(smtp.PlainAuth("", "u", "one", "127.0.0.1"))}
+		for range 2 {
+			errs = append(errs, c.Mail("a@example.com"), c.Rcpt("b@example.com"))
+			w, err := c.Data()
+			if err != nil {
+				t.Fatal(err)
+			}
+			errs = append(errs, w.Close(), c.Reset())
+		}
+		if err := errors.Join(append(errs, c.Quit())...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mails, attempts []int
+	for _, m := range s.Mails() {
+		mails = append(mails, m.Session)
+	}
+	for _, a := range s.Attempts() {
+		attempts = append(attempts, a.Session)
+	}
+	if !slices.Equal(mails, []int{1, 1, 2, 2}) || !slices.Equal(attempts, []int{1, 2}) || s.Resets() != 4 {
+		t.Errorf("mails %v, attempts %v, %d RSETs", mails, attempts, s.Resets())
+	}
+}

@@ -18,6 +18,7 @@ type session struct {
 	version int
 	from    string
 	to      []string
+	ended   bool // go-smtp is about to reset the session after a message, without having been asked
 }
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -42,7 +43,7 @@ func (s *session) verifier(mechanism string) verify {
 		version, good := s.server.accounts.find(user, proves)
 		_, overTLS := s.conn.TLSConnectionState()
 		s.server.addAttempt(Attempt{
-			Remote: s.remote(), Mechanism: mechanism, User: user,
+			Remote: s.remote(), Session: s.number(), Mechanism: mechanism, User: user,
 			Version: version, OK: good, TLS: overTLS, At: time.Now(),
 		})
 		if !good {
@@ -63,6 +64,8 @@ func (s *session) tlsState() *tls.ConnectionState {
 
 func (s *session) remote() string { return s.conn.Conn().RemoteAddr().String() }
 
+func (s *session) number() int { return s.server.record.number(s.remote()) }
+
 // Mail implements smtp.Session.
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	if s.server.options.DemandAuth && s.user == "" {
@@ -80,13 +83,14 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 
 // Data implements smtp.Session.
 func (s *session) Data(r io.Reader) error {
+	s.ended = true
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return err
 	}
 	_, overTLS := s.conn.TLSConnectionState()
 	m := Mail{
-		Remote: s.remote(), EHLO: s.conn.Hostname(), From: s.from, To: slices.Clone(s.to), Data: data,
+		Remote: s.remote(), Session: s.number(), EHLO: s.conn.Hostname(), From: s.from, To: slices.Clone(s.to), Data: data,
 		User: s.user, Version: s.version, TLS: overTLS, At: time.Now(),
 	}
 	if s.server.options.OnMail != nil {
@@ -97,7 +101,13 @@ func (s *session) Data(r io.Reader) error {
 }
 
 // Reset implements smtp.Session.
-func (s *session) Reset() { s.from, s.to = "", nil }
+func (s *session) Reset() {
+	s.from, s.to = "", nil
+	if !s.ended {
+		s.server.wasReset()
+	}
+	s.ended = false
+}
 
 // Logout implements smtp.Session.
 func (s *session) Logout() error { return nil }

@@ -36,6 +36,7 @@ func Run(t *testing.T, open Opener) {
 		{"ReadYourWrites", testReadYourWrites},
 		{"ConcurrentUpdates", testConcurrentUpdates},
 		{"ConcurrentActivates", testConcurrentActivates},
+		{"DestroyPrevious", testDestroyPrevious},
 		{"EndedContext", testEndedContext},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open) })
@@ -80,6 +81,16 @@ func smtp(instance string, n int) emailprovider.Provider {
 			Sealed:  emailprovider.Sealed{KeyID: 1<<32 - 1, Ciphertext: []byte{0, 1, 2, 0xff, 0}},
 			SetAt:   moment(n),
 			SetBy:   "terraform",
+		},
+		Previous: emailprovider.Previous{
+			Credential: emailprovider.Credential{
+				Version: 2,
+				Sealed:  emailprovider.Sealed{KeyID: 6, Ciphertext: []byte{3, 0, 0xfe}},
+				SetAt:   moment(n - 1),
+				SetBy:   "console",
+			},
+			User:  "former",
+			Until: moment(n + 86400),
 		},
 		Created: moment(n),
 		Changed: moment(n + 1),

@@ -13,7 +13,9 @@ type StoreVault interface {
 	emailprovider.Vault
 }
 
-// RunVault holds the stores that open returns to the contract of emailprovider.Vault.
+// RunVault holds the stores that open returns to the contract of emailprovider.Vault, which is about
+// present credentials: the previous ones of these providers are sealed with a key that it must not
+// show.
 func RunVault(t *testing.T, open func(t *testing.T, instances ...string) StoreVault) {
 	t.Run("Vault", func(t *testing.T) {
 		t.Run("SealedBy", func(t *testing.T) { testSealedBy(t, open(t, one, two)) })

@@ -1,0 +1,159 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mailkeep/mailkeep/internal/outbox"
+)
+
+const (
+	insertMessage = `INSERT INTO messages (instance, id, state, open, due, expires, fence, changed, created, attempts,
+			provider_id, credential_version, tag, idempotency_key, fingerprint, recipient, recipients, reason)
+		VALUES ($1, $2, 'queued', TRUE, $3, $4, 0, $5, $6, 0, '', 0, $7, $8, $9, $10, $11, '')
+		ON CONFLICT DO NOTHING`
+	insertContent   = `INSERT INTO message_contents (instance, id, key_id, ciphertext) VALUES ($1, $2, $3, $4)`
+	insertRecipient = `INSERT INTO message_recipients (instance, address, id) VALUES ($1, $2, $3)
+		ON CONFLICT (instance, address, id) DO NOTHING`
+
+	selectMessage      = `SELECT` + messageColumns + ` FROM messages AS m WHERE instance = $1 AND id = $2`
+	selectMessageByKey = `SELECT` + messageColumns + ` FROM messages AS m WHERE instance = $1 AND idempotency_key = $2`
+	selectContent      = `SELECT key_id, ciphertext FROM message_contents WHERE instance = $1 AND id = $2`
+)
+
+// outboxStatements are as statements.
+type outboxStatements struct {
+	message *sql.Stmt // of reader
+
+	accept, content, recipient           *sql.Stmt // of writer
+	active, breaker, probe, due, expired *sql.Stmt
+	claim, expire, erase                 perMails
+	finish, putBack, attempt, extend     *sql.Stmt
+	use                                  *sql.Stmt
+}
+
+func (db *DB) prepareOutbox(ctx context.Context) error {
+	mails := &db.mails
+	for _, s := range []struct {
+		on    *sql.DB
+		to    **sql.Stmt
+		query string
+	}{
+		{db.reader, &mails.message, selectMessage},
+		{db.writer, &mails.accept, insertMessage},
+		{db.writer, &mails.content, insertContent},
+		{db.writer, &mails.recipient, insertRecipient},
+		{db.writer, &mails.active, selectActive},
+		{db.writer, &mails.breaker, selectBreaker},
+		{db.writer, &mails.probe, updateProbe},
+		{db.writer, &mails.due, selectDue},
+		{db.writer, &mails.claim.one, updateClaimed + ids(4, 1)},
+		{db.writer, &mails.claim.many, updateClaimed + ids(4, many)},
+		{db.writer, &mails.expired, selectExpired},
+		{db.writer, &mails.expire.one, updateExpired + ids(3, 1)},
+		{db.writer, &mails.expire.many, updateExpired + ids(3, many)},
+		{db.writer, &mails.erase.one, deleteContents + ids(2, 1)},
+		{db.writer, &mails.erase.many, deleteContents + ids(2, many)},
+		{db.writer, &mails.finish, updateFinished},
+		{db.writer, &mails.putBack, updatePutBack},
+		{db.writer, &mails.attempt, insertAttempt},
+		{db.writer, &mails.extend, updateLease},
+		{db.writer, &mails.use, upsertCredentialUse},
+	} {
+		stmt, err := s.on.PrepareContext(ctx, s.query)
+		if err != nil {
+			return fmt.Errorf("sqlstore: prepare %q: %w", s.query, err)
+		}
+		*s.to = stmt
+	}
+	return nil
+}
+
+// Accept implements outbox.Store.
+func (db *DB) Accept(ctx context.Context, m outbox.Message, content outbox.Sealed) (outbox.Message, error) {
+	recipients, err := formatRecipients(m.Recipients)
+	if err != nil {
+		return outbox.Message{}, err
+	}
+	if len(content.Ciphertext) == 0 {
+		return outbox.Message{}, errors.New("sqlstore: a mail without content")
+	}
+	m.State = outbox.Queued
+	m.Due, m.Expires, m.Changed, m.Created = kept(m.Due), kept(m.Expires), kept(m.Changed), kept(m.Created)
+	var taken outbox.Message
+	err = db.writeClean(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err := oneOr(outbox.ErrKeyTaken)(tx.StmtContext(ctx, db.mails.accept).ExecContext(ctx, m.Instance, m.ID,
+			micros(m.Due), micros(m.Expires), micros(m.Changed), micros(m.Created), m.Tag,
+			sql.NullString{String: m.IdempotencyKey, Valid: m.IdempotencyKey != ""}, m.Fingerprint,
+			searchable(m.Recipients[0]), recipients))
+		if errors.Is(err, outbox.ErrKeyTaken) {
+			return db.keyTaken(ctx, tx, m, &taken)
+		}
+		if err != nil {
+			return err
+		}
+		return db.acceptRest(ctx, tx, m, content)
+	})
+	switch {
+	case err == nil:
+		return m, nil
+	case errors.Is(err, outbox.ErrKeyTaken):
+		return taken, err
+	}
+	return outbox.Message{}, err
+}
+
+// keyTaken reads the mail that has m's idempotency key.
+func (db *DB) keyTaken(ctx context.Context, tx *sql.Tx, m outbox.Message, taken *outbox.Message) (err error) {
+	*taken, err = scanMessage(tx.QueryRowContext(ctx, selectMessageByKey, m.Instance, m.IdempotencyKey), m.Instance)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("sqlstore: there is a mail %s already", m.ID)
+	}
+	if err != nil {
+		return err
+	}
+	return outbox.ErrKeyTaken
+}
+
+// acceptRest writes what is not in the row of messages.
+func (db *DB) acceptRest(ctx context.Context, tx *sql.Tx, m outbox.Message, content outbox.Sealed) error {
+	for _, r := range m.Recipients[1:] {
+		if _, err := tx.StmtContext(ctx, db.mails.recipient).ExecContext(ctx, m.Instance, searchable(r), m.ID); err != nil {
+			return err
+		}
+	}
+	_, err := tx.StmtContext(ctx, db.mails.content).ExecContext(ctx, m.Instance, m.ID, content.KeyID, content.Ciphertext)
+	return err
+}
+
+// searchable is the form of an address that mails are found by.
+func searchable(r outbox.Recipient) string { return strings.ToLower(r.Address) }
+
+// Message implements outbox.Store.
+func (db *DB) Message(ctx context.Context, instance, id string) (outbox.Message, error) {
+	if err := ctx.Err(); err != nil {
+		return outbox.Message{}, fmt.Errorf("sqlstore: %w", err)
+	}
+	m, err := scanMessage(db.mails.message.QueryRowContext(db.dialect.statementContext(ctx), instance, id), instance)
+	return m, db.foundOr(ctx, err)
+}
+
+// Content implements outbox.Store.
+func (db *DB) Content(ctx context.Context, instance, id string) (s outbox.Sealed, err error) {
+	err = db.reader.QueryRowContext(ctx, selectContent, instance, id).Scan(&s.KeyID, &s.Ciphertext)
+	return s, db.foundOr(ctx, err)
+}
+
+// foundOr returns err as a store answers it, outbox.ErrNotFound for no row.
+func (db *DB) foundOr(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return outbox.ErrNotFound
+	}
+	return db.failed(ctx, ctx, err)
+}

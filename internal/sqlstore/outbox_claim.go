@@ -1,0 +1,181 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/outbox"
+)
+
+const (
+	selectBreaker = `SELECT probe, last_failure FROM credential_uses
+		WHERE instance = $1 AND provider_id = $2 AND version = $3 AND probe > 0`
+	updateProbe = `UPDATE credential_uses SET probe = $4 WHERE instance = $1 AND provider_id = $2 AND version = $3`
+
+	selectDue = `SELECT` + messageColumns + `, CAST(m.fence AS BIGINT) AS p, CAST(c.key_id AS BIGINT) AS q, c.ciphertext AS r
+		FROM messages AS m JOIN message_contents AS c ON c.instance = m.instance AND c.id = m.id
+		WHERE m.instance = $1 AND m.open AND m.due <= $2 AND m.expires > $2 ORDER BY m.due LIMIT $3`
+
+	updateClaimed = `UPDATE messages SET state = 'sending', due = $1, fence = fence + 1,
+			changed = CASE WHEN state = 'sending' THEN changed ELSE $2 END
+		WHERE instance = $3 AND id IN `
+
+	updateLease = `UPDATE messages SET due = $1 WHERE instance = $2 AND id = $3 AND fence = $4 AND state = 'sending'`
+
+	// One step in the index for each instance. None that waits is due at 0.
+	selectWaiting = `SELECT id, COALESCE((SELECT min(due) FROM messages WHERE instance = i.id AND open), 0)
+		FROM instances AS i ORDER BY id`
+)
+
+// Claim implements outbox.Queue.
+func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
+	var claim outbox.Claim // never a result before write is over, as write says
+	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var active providerRow
+		err := active.scan(tx.StmtContext(ctx, db.mails.active).QueryRowContext(ctx, c.Instance))
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if claim.Provider, err = active.provider(c.Instance); err != nil {
+			return err
+		}
+		return db.claimThrough(ctx, tx, c, &claim)
+	})
+	if err != nil {
+		return outbox.Claim{}, err
+	}
+	return claim, nil
+}
+
+// claimThrough takes what the breaker of the active provider lets through.
+func (db *DB) claimThrough(ctx context.Context, tx *sql.Tx, c outbox.ClaimRequest, claim *outbox.Claim) (err error) {
+	p := claim.Provider
+	claim.Probe, err = db.nextProbe(ctx, tx, p, c.ProbeAfter)
+	if err != nil || claim.Probe.After(c.Now) {
+		return err
+	}
+	probing := !claim.Probe.IsZero()
+	if probing {
+		c.Limit = 1
+	}
+	if err := db.take(ctx, tx, c, claim); err != nil || !probing || len(claim.Mails) == 0 {
+		return err
+	}
+	claim.Probe = kept(c.Now.Add(c.ProbeAfter))
+	_, err = tx.StmtContext(ctx, db.mails.probe).
+		ExecContext(ctx, c.Instance, p.ID, p.Credential.Version, micros(claim.Probe))
+	return err
+}
+
+// nextProbe returns when the breaker of the provider's present credential lets a mail through, zero
+// if it is closed. After a failure that is never sooner than the given time.
+func (db *DB) nextProbe(ctx context.Context, tx *sql.Tx, p emailprovider.Provider, after time.Duration) (time.Time, error) {
+	var probe, failed int64
+	err := tx.StmtContext(ctx, db.mails.breaker).QueryRowContext(ctx, p.Instance, p.ID, p.Credential.Version).Scan(&probe, &failed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	return fromMicros(max(probe, failed+after.Microseconds())), err
+}
+
+// take claims the mails that are longest due.
+func (db *DB) take(ctx context.Context, tx *sql.Tx, c outbox.ClaimRequest, claim *outbox.Claim) error {
+	rows, err := tx.StmtContext(ctx, db.mails.due).QueryContext(ctx, c.Instance, micros(c.Now), c.Limit)
+	var taken []string
+	claim.Mails, err = collect(rows, err, func() (m outbox.ClaimedMail, err error) {
+		m.Message, err = scanMessage(rows, c.Instance, &m.Fence, &m.Content.KeyID, &m.Content.Ciphertext)
+		if m.State != outbox.Sending {
+			m.State, m.Changed = outbox.Sending, kept(c.Now)
+		}
+		m.Due = kept(c.Until)
+		m.Fence++
+		taken = append(taken, m.ID)
+		return m, err
+	})
+	if err != nil {
+		return err
+	}
+	return db.mails.claim.exec(ctx, tx, taken, micros(c.Until), micros(c.Now), c.Instance)
+}
+
+// many is how many mails one statement changes at most: what a call costs besides is shared.
+const many = 50
+
+// perMails is a statement for mails of one instance, whose ids are its last arguments.
+type perMails struct{ one, many *sql.Stmt }
+
+// ids is the list of n ids at the end of such a statement.
+func ids(first, n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = "$" + strconv.Itoa(first+i)
+	}
+	return "(" + strings.Join(list, ", ") + ")"
+}
+
+func (p perMails) exec(ctx context.Context, tx *sql.Tx, ids []string, args ...any) error {
+	if len(ids) == 1 {
+		_, err := tx.StmtContext(ctx, p.one).ExecContext(ctx, append(args, ids[0])...)
+		return err
+	}
+	fixed := len(args)
+	for ; len(ids) > 0; ids = ids[min(many, len(ids)):] {
+		args = args[:fixed]
+		for i := range many {
+			args = append(args, ids[min(i, len(ids)-1)]) // the last one again and again changes nothing
+		}
+		if _, err := tx.StmtContext(ctx, p.many).ExecContext(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Extend implements outbox.Queue.
+func (db *DB) Extend(ctx context.Context, claims []outbox.Lease, until time.Time) ([]outbox.Lease, error) {
+	var lost []outbox.Lease
+	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		for _, l := range claims {
+			err := oneOr(errLost)(tx.StmtContext(ctx, db.mails.extend).
+				ExecContext(ctx, micros(until), l.Instance, l.ID, signed(l.Fence)))
+			if errors.Is(err, errLost) {
+				lost, err = append(lost, l), nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lost, nil
+}
+
+// errLost: the lease is another's, or nobody's.
+var errLost = errors.New("sqlstore: lease lost")
+
+// Waiting implements outbox.Queue.
+func (db *DB) Waiting(ctx context.Context) ([]outbox.Wait, error) {
+	rows, err := db.reader.QueryContext(ctx, selectWaiting)
+	all, err := collect(rows, err, func() (w outbox.Wait, err error) {
+		var due int64
+		err = rows.Scan(&w.Instance, &due)
+		w.Due = fromMicros(due)
+		return w, err
+	})
+	if err != nil {
+		return nil, db.failed(ctx, ctx, err)
+	}
+	return slices.DeleteFunc(all, func(w outbox.Wait) bool { return w.Due.IsZero() }), nil
+}

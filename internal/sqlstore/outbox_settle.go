@@ -1,0 +1,161 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/mailkeep/mailkeep/internal/outbox"
+)
+
+const (
+	// What a settlement does not say stays as it is.
+	settled = ` changed = $5, reason = $6, recipients = COALESCE($7, recipients), attempts = attempts + $8,
+			provider_id = COALESCE($9, provider_id), credential_version = COALESCE($10, credential_version)`
+	stillHeld = ` WHERE instance = $1 AND id = $2 AND fence = $3 AND state = 'sending'`
+
+	updateFinished = `UPDATE messages SET state = $4, open = FALSE, due = 0, last_attempt = $11,` + settled + stillHeld
+	updatePutBack  = `UPDATE messages SET state = 'queued', due = $4,` + settled + stillHeld + ` RETURNING attempts`
+	insertAttempt  = `INSERT INTO attempts (instance, id, number, record) VALUES ($1, $2, $3, $4)`
+
+	deleteContents = `DELETE FROM message_contents WHERE instance = $1 AND id IN `
+
+	selectVersion = `SELECT credential_version FROM providers WHERE instance = $1 AND id = $2`
+)
+
+// Settle implements outbox.Queue.
+func (db *DB) Settle(ctx context.Context, settlements []outbox.Settlement) ([]outbox.Lease, error) {
+	rows := make([]settlementRow, len(settlements))
+	for i := range settlements {
+		var err error
+		if rows[i], err = newSettlementRow(&settlements[i]); err != nil {
+			return nil, err
+		}
+	}
+	var refused []outbox.Lease
+	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		s := settler{db: db, tx: tx}
+		for i := range rows {
+			if err := s.settle(ctx, &rows[i]); err != nil {
+				return err
+			}
+		}
+		refused = s.refused
+		return s.finish(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return refused, nil
+}
+
+// settlementRow is a settlement with its columns.
+type settlementRow struct {
+	*outbox.Settlement
+	recipients, attempt, providerID sql.NullString
+	version                         sql.NullInt64
+	attempts                        int // how many it adds
+}
+
+func newSettlementRow(s *outbox.Settlement) (r settlementRow, err error) {
+	if s.State == outbox.Sending || s.State == outbox.Cancelled {
+		return r, fmt.Errorf("sqlstore: mail %s can not be settled as %s", s.ID, s.State)
+	}
+	r.Settlement = s
+	if len(s.Recipients) > 0 {
+		r.recipients.Valid = true
+		if r.recipients.String, err = formatRecipients(s.Recipients); err != nil {
+			return r, err
+		}
+	}
+	if a := s.Attempt; a != nil {
+		r.attempts = 1
+		r.providerID = sql.NullString{String: a.ProviderID, Valid: true}
+		r.version = sql.NullInt64{Int64: signed(a.CredentialVersion), Valid: true}
+		r.attempt.Valid = true
+		r.attempt.String, err = formatAttempt(a)
+	}
+	return r, err
+}
+
+// settler records settlements in one transaction, and what they have in common only once.
+type settler struct {
+	db      *DB
+	tx      *sql.Tx
+	refused []outbox.Lease
+	erase   map[string][]string // ids by instance
+	uses    credentialUses
+}
+
+func (s *settler) settle(ctx context.Context, r *settlementRow) error {
+	err := s.record(ctx, r)
+	if errors.Is(err, errLost) {
+		s.refused = append(s.refused, r.Lease)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !r.State.Open() && !r.Keep {
+		if s.erase == nil {
+			s.erase = map[string][]string{}
+		}
+		s.erase[r.Instance] = append(s.erase[r.Instance], r.ID)
+	}
+	s.uses.add(r.Settlement)
+	return nil
+}
+
+// record changes the mail, or returns errLost.
+func (s *settler) record(ctx context.Context, r *settlementRow) error {
+	mails := &s.db.mails
+	if r.State == outbox.Queued {
+		return s.putBack(ctx, r)
+	}
+	return oneOr(errLost)(s.tx.StmtContext(ctx, mails.finish).ExecContext(ctx, r.Instance, r.ID, signed(r.Fence),
+		string(r.State), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version, r.attempt))
+}
+
+func (s *settler) putBack(ctx context.Context, r *settlementRow) error {
+	due := r.Due
+	if r.CredentialRefused && r.Attempt != nil {
+		superseded, err := s.superseded(ctx, r)
+		if err != nil {
+			return err
+		}
+		if superseded {
+			due = r.At
+		}
+	}
+	var number int
+	err := s.tx.StmtContext(ctx, s.db.mails.putBack).QueryRowContext(ctx, r.Instance, r.ID, signed(r.Fence),
+		micros(due), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version).Scan(&number)
+	if errors.Is(err, sql.ErrNoRows) {
+		return errLost
+	}
+	if err != nil || r.Attempt == nil {
+		return err
+	}
+	_, err = s.tx.StmtContext(ctx, s.db.mails.attempt).ExecContext(ctx, r.Instance, r.ID, number, r.attempt.String)
+	return err
+}
+
+// superseded reports whether the provider has another credential than the one of the attempt, or is gone.
+func (s *settler) superseded(ctx context.Context, r *settlementRow) (bool, error) {
+	var present int64
+	err := s.tx.QueryRowContext(ctx, selectVersion, r.Instance, r.Attempt.ProviderID).Scan(&present)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	return present != r.version.Int64, err
+}
+
+func (s *settler) finish(ctx context.Context) error {
+	for instance, ids := range s.erase {
+		if err := s.db.mails.erase.exec(ctx, s.tx, ids, instance); err != nil {
+			return err
+		}
+	}
+	return s.uses.write(ctx, s.tx, s.db.mails.use)
+}

@@ -1,0 +1,129 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/mailkeep/mailkeep/internal/outbox"
+)
+
+const (
+	// A failure comes as a whole: its time says whether it is later than the one known. $14 is
+	// whether the breaker changes at all. While it is open its probe only moves back.
+	upsertCredentialUse = `INSERT INTO credential_uses AS u (instance, provider_id, version, first_used, last_success,
+			last_failure, failure_step, failure_code, failure_text, mails, failures, probe, cert_expires)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+		ON CONFLICT (instance, provider_id, version) DO UPDATE SET
+			first_used = CASE WHEN u.first_used = 0 OR excluded.first_used > 0 AND excluded.first_used < u.first_used
+				THEN excluded.first_used ELSE u.first_used END,
+			last_success = CASE WHEN excluded.last_success > u.last_success THEN excluded.last_success ELSE u.last_success END,
+			last_failure = CASE WHEN excluded.last_failure >= u.last_failure THEN excluded.last_failure ELSE u.last_failure END,
+			failure_step = CASE WHEN excluded.last_failure > 0 AND excluded.last_failure >= u.last_failure
+				THEN excluded.failure_step ELSE u.failure_step END,
+			failure_code = CASE WHEN excluded.last_failure > 0 AND excluded.last_failure >= u.last_failure
+				THEN excluded.failure_code ELSE u.failure_code END,
+			failure_text = CASE WHEN excluded.last_failure > 0 AND excluded.last_failure >= u.last_failure
+				THEN excluded.failure_text ELSE u.failure_text END,
+			mails = u.mails + excluded.mails,
+			failures = u.failures + excluded.failures,
+			probe = CASE WHEN NOT $14 OR excluded.probe > 0 AND excluded.probe < u.probe THEN u.probe ELSE excluded.probe END,
+			cert_expires = CASE WHEN excluded.cert_expires > 0 THEN excluded.cert_expires ELSE u.cert_expires END`
+
+	selectCredentialUses = `SELECT version, first_used, last_success, last_failure, failure_step, failure_code,
+			failure_text, mails, failures, probe, cert_expires
+		FROM credential_uses WHERE instance = $1 AND provider_id = $2 ORDER BY version DESC LIMIT $3`
+)
+
+// CredentialUses implements outbox.Store.
+func (db *DB) CredentialUses(ctx context.Context, instance, providerID string, limit int) ([]outbox.Use, error) {
+	rows, err := db.reader.QueryContext(ctx, selectCredentialUses, instance, providerID, limit)
+	uses, err := collect(rows, err, func() (u outbox.Use, err error) {
+		var first, success, failure, probe, cert int64
+		err = rows.Scan(&u.Version, &first, &success, &failure, &u.FailureStep, &u.FailureCode, &u.FailureText,
+			&u.Mails, &u.Failures, &probe, &cert)
+		u.FirstUsed, u.LastSuccess, u.LastFailure = fromMicros(first), fromMicros(success), fromMicros(failure)
+		u.Probe, u.CertExpires = fromMicros(probe), fromMicros(cert)
+		return u, err
+	})
+	if err != nil {
+		return nil, db.failed(ctx, ctx, err)
+	}
+	return uses, nil
+}
+
+// credentialUses sums up what settlements say of credentials.
+type credentialUses struct {
+	of map[credentialKey]*credentialUse
+}
+
+type credentialKey struct {
+	instance, providerID string
+	version              uint64
+}
+
+type credentialUse struct {
+	outbox.Use
+	breaker bool // opened or closed
+}
+
+func (c *credentialUses) add(s *outbox.Settlement) {
+	a := s.Attempt
+	if a == nil {
+		return
+	}
+	key := credentialKey{s.Instance, a.ProviderID, a.CredentialVersion}
+	u := c.of[key]
+	if u == nil {
+		if c.of == nil {
+			c.of = map[credentialKey]*credentialUse{}
+		}
+		u = new(credentialUse)
+		c.of[key] = u
+	}
+	u.add(s, a)
+}
+
+func (u *credentialUse) add(s *outbox.Settlement, a *outbox.Attempt) {
+	switch {
+	case s.CredentialRefused:
+		u.breaker = true
+		u.Probe = latest(u.Probe, latest(s.Due, s.At))
+	case a.LoggedIn():
+		u.breaker, u.Probe = true, time.Time{}
+	}
+	if a.LoggedIn() && !s.CredentialRefused && (u.FirstUsed.IsZero() || a.Ended.Before(u.FirstUsed)) {
+		u.FirstUsed = a.Ended
+	}
+	if a.Accepted {
+		u.Mails++
+		u.LastSuccess = latest(u.LastSuccess, a.Ended)
+	} else {
+		u.Failures++
+		if !a.Ended.Before(u.LastFailure) {
+			u.LastFailure, u.FailureStep, u.FailureCode, u.FailureText = a.Ended, a.Step, a.Code, a.Text
+		}
+	}
+	if !s.CertExpires.IsZero() {
+		u.CertExpires = s.CertExpires
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+func (c *credentialUses) write(ctx context.Context, tx *sql.Tx, upsert *sql.Stmt) error {
+	for key, u := range c.of {
+		_, err := tx.StmtContext(ctx, upsert).ExecContext(ctx, key.instance, key.providerID, signed(key.version),
+			micros(u.FirstUsed), micros(u.LastSuccess), micros(u.LastFailure), string(u.FailureStep), u.FailureCode,
+			u.FailureText, u.Mails, u.Failures, micros(u.Probe), micros(u.CertExpires), u.breaker)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
