@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -20,7 +21,7 @@ type connection struct {
 	DataDir   string        `env:"MAILKEEP_DATA_DIR" group:"The service:" type:"path" default:"./mailkeep-data" placeholder:"FOLDER" help:"Data folder of a service on this machine, which has its address and admin token (${default})."`
 	CAFile    string        `name:"ca-file" env:"MAILKEEP_CLIENT_CA_FILE" group:"The service:" type:"path" placeholder:"FILE" help:"Certificate authorities in PEM to trust for the service, besides the system's."`
 	Insecure  bool          `group:"The service:" help:"Send the token over plain http to another machine too."`
-	Timeout   time.Duration `group:"The service:" default:"30s" placeholder:"TIME" help:"How long one call may take (${default})."`
+	Timeout   time.Duration `group:"The service:" default:"30s" placeholder:"TIME" help:"How long one call may take that does not stream (${default})."`
 	JSON      bool          `name:"json" group:"The service:" help:"Print the API's own answer, in JSON."`
 }
 
@@ -32,6 +33,15 @@ type client struct {
 	tokens       mailkeepv1connect.TokenServiceClient
 	keys         mailkeepv1connect.KeyServiceClient
 	deprecations mailkeepv1connect.DeprecationServiceClient
+	messages     mailkeepv1connect.MessageServiceClient
+	credentials  mailkeepv1connect.ProviderServiceClient
+	live         live
+}
+
+// live has the calls that stream: they take as long as they take.
+type live struct {
+	messages    mailkeepv1connect.MessageServiceClient
+	credentials mailkeepv1connect.ProviderServiceClient
 }
 
 // ProvideClient makes the argument of the Run methods; kong finds it by its name.
@@ -48,12 +58,8 @@ func (c *connection) ProvideClient(s streams) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	calls := connect.NewClient(connecthttp.NewTransport(&http.Client{
-		Transport: caller{token, base.Scheme + "://" + base.Host, transport},
-		Timeout:   c.Timeout,
-		// The API never redirects, and the token is for this service only.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, base.String()))
+	trip := caller{token, base.Scheme + "://" + base.Host, transport}
+	calls, unlimited := dial(base, trip, c.Timeout), dial(base, trip, 0)
 	return &client{
 		streams:      s,
 		json:         c.JSON,
@@ -61,7 +67,23 @@ func (c *connection) ProvideClient(s streams) (*client, error) {
 		tokens:       mailkeepv1connect.NewTokenServiceClient(calls),
 		keys:         mailkeepv1connect.NewKeyServiceClient(calls),
 		deprecations: mailkeepv1connect.NewDeprecationServiceClient(calls),
+		messages:     mailkeepv1connect.NewMessageServiceClient(calls),
+		credentials:  mailkeepv1connect.NewProviderServiceClient(calls),
+		live: live{
+			messages:    mailkeepv1connect.NewMessageServiceClient(unlimited),
+			credentials: mailkeepv1connect.NewProviderServiceClient(unlimited),
+		},
 	}, nil
+}
+
+// dial makes calls that may take as long as timeout, body included; without limit if it is 0.
+func dial(base *url.URL, trip http.RoundTripper, timeout time.Duration) *connect.Client {
+	return connect.NewClient(connecthttp.NewTransport(&http.Client{
+		Transport: trip,
+		Timeout:   timeout,
+		// The API never redirects, and the token is for this service only.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, base.String()))
 }
 
 func (c *connection) transport() (*http.Transport, error) {

@@ -153,7 +153,7 @@ var steps = []step{
 	{args: "token revoke TOKEN1", out: "revoked: TOKEN1\n"},
 	{args: "token revoke TOKEN1", err: "mailkeep: token not found (MAILKEEP-TOKEN)\n", status: 1},
 	{args: "token create x --role NOBODY", status: 1,
-		err: "mailkeep: roles contains one that does not exist; there are IAM_LOGIN_CLIENT, IAM_OWNER, IAM_OWNER_VIEWER, SYSTEM_OWNER (MAILKEEP-ROLE)\n"},
+		err: "mailkeep: roles contains one that does not exist; there are IAM_LOGIN_CLIENT, IAM_OWNER, IAM_OWNER_VIEWER, MESSAGE_SENDER, SYSTEM_OWNER (MAILKEEP-ROLE)\n"},
 	{args: "token create x --role IAM_OWNER --lifetime 0s", status: 2,
 		err: "mailkeep: token create: --lifetime must be more than nothing; leave it out for ever\n"},
 	{args: "token create x", err: "mailkeep: missing flags: --role=ROLE,...\n", status: 2},

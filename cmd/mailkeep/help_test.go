@@ -16,7 +16,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaves := parser.Model.Leaves(false)
-	if len(leaves) < 16 {
+	if len(leaves) < 27 {
 		t.Fatalf("only %d commands", len(leaves))
 	}
 	for _, command := range leaves {
@@ -40,7 +40,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 func unwrap(help string) string { return strings.Join(strings.Fields(help), " ") }
 
 func TestClientCommandsSayHowToFindTheService(t *testing.T) {
-	for _, command := range []string{"provider list", "provider update", "token create", "keys rotate", "deprecated"} {
+	for _, command := range []string{"provider list", "provider update", "provider rotate", "message send", "message watch", "token create", "keys rotate", "deprecated"} {
 		got := runWith(t, "", append(strings.Fields(command), "--help")...)
 		for _, variable := range []string{"$MAILKEEP_URL", "$MAILKEEP_TOKEN_FILE", "MAILKEEP_TOKEN has", "$MAILKEEP_DATA_DIR", "$MAILKEEP_CLIENT_CA_FILE"} {
 			if !strings.Contains(unwrap(got.out), variable) {
@@ -72,7 +72,7 @@ func TestNoFlagTakesASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	secretName := regexp.MustCompile(`password|secret|key|token|auth`)
-	harmless := regexp.MustCompile(`-(file|endpoint|host)$|^(tls-key|auth)$`)
+	harmless := regexp.MustCompile(`-(file|endpoint|host)$|^(tls-key|auth|idempotency-key)$`)
 	seen := 0
 	for _, command := range parser.Model.Leaves(false) {
 		for _, flag := range command.Flags {
@@ -96,11 +96,25 @@ func TestUsage(t *testing.T) {
 		want   string
 		status int
 	}{
-		{"", `mailkeep: expected one of "serve", "provider", "token", "keys", "deprecated", ...`, 2},
+		{"", `mailkeep: expected one of "serve", "provider", "message", "token", "keys", ...`, 2},
 		{"provider", `mailkeep: expected one of "list", "get", "add-smtp", "add-http", "update", ...`, 2},
 		{"provider add-smtp --password=hunter2", `mailkeep: unknown flag --password, did you mean "--password-stdin"?`, 2},
 		{"provider test 1", "mailkeep: missing flags: --to=ADDRESS", 2},
 		{"provider set-password", `mailkeep: expected "<id>"`, 2},
+		{"provider rotate 1 --password=hunter2", "mailkeep: unknown flag --password", 2},
+		{"provider rotate 1 --verify maybe", `mailkeep: --verify must be one of "enforce","warn","off" but got "maybe"`, 2},
+		{"provider verify", "mailkeep: provider verify: name a provider by its id, or a mail server with --host", 2},
+		{"provider verify --host h:25 --user u", "mailkeep: provider verify: the password is missing: --password-stdin reads it from standard input", 2},
+		{"provider verify --host h:25 --password-stdin", "mailkeep: provider verify: --password-stdin needs --user", 2},
+		{"message send --text x", "mailkeep: message send: there is no recipient; name one with --to, --cc or --bcc", 2},
+		{"message send --to a@example.com", "mailkeep: message send: the mail is empty; --text, --text-file, --html, --html-file and --attach fill it", 2},
+		{"message send --to a@example.com --text-file - --html-file -", "mailkeep: message send: only one of --text-file and --html-file can be standard input", 2},
+		{"message send --to a@example.com --text x --text-file y", "mailkeep: --text and --text-file can't be used together", 2},
+		{"message send --to a@example.com --text x --expires-in 0s", "mailkeep: message send: --expires-in must be more than nothing", 2},
+		{"message list --state gone", `mailkeep: --state must be one of "queued","sending","delivered","failed","cancelled","expired" but got "gone"`, 2},
+		{"message list --limit 0", "mailkeep: message list: --limit must be 1 or more", 2},
+		{"message list --since yesterday", "mailkeep: --since: must be a time such as 2027-01-31T09:00:00Z, or how long ago it was, such as 90m", 2},
+		{"message list --since=-1h", "mailkeep: --since: must be a time such as 2027-01-31T09:00:00Z, or how long ago it was, such as 90m", 2},
 		{"provider add-smtp --auth kerberos", `mailkeep: --auth must be one of "none","plain","xoauth2","" but got "kerberos"`, 2},
 	} {
 		got := runWith(t, "", strings.Fields(test.args)...)

@@ -15,6 +15,7 @@ import (
 type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run the service."`
 	Provider   providerCommands  `cmd:"" help:"Look at and change email providers."`
+	Message    messageCommands   `cmd:"" help:"Send mail, and see what became of it."`
 	Token      tokenCommands     `cmd:"" help:"Make, list and revoke API tokens."`
 	Keys       keysCommands      `cmd:"" help:"Care for the keys that secrets are sealed with."`
 	Deprecated deprecatedCommand `cmd:"" help:"List who still calls deprecated methods."`

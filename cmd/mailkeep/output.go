@@ -38,6 +38,10 @@ func (c *client) table(answer proto.Message, head []string, rows [][]string) err
 	if c.json {
 		return c.printJSON(answer)
 	}
+	return c.columns(head, rows)
+}
+
+func (c *client) columns(head []string, rows [][]string) error {
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, strings.Join(head, "\t"))
@@ -65,6 +69,20 @@ func (c *client) printJSON(answer proto.Message) error {
 	}
 	var text bytes.Buffer
 	if err := json.Indent(&text, compact, "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, text.String())
+	return err
+}
+
+// printLine prints the API's JSON on one line.
+func (c *client) printLine(answer proto.Message) error {
+	loose, err := protojson.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := json.Compact(&text, loose); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(c.out, text.String())

@@ -18,6 +18,11 @@ type providerCommands struct {
 	SetPassword setPasswordCommand   `cmd:"" help:"Store a new password for an SMTP provider."`
 	Activate    activateCommand      `cmd:"" help:"Send mail through this provider, and no more through the one before."`
 	Deactivate  deactivateCommand    `cmd:"" help:"Send no more mail through this provider."`
+	Rotate      rotateCommand        `cmd:"" help:"Change the password of an SMTP provider once the mail server accepts the new one."`
+	Rollback    rollbackCommand      `cmd:"" help:"Bring back the password before the present one."`
+	Verify      verifyCommand        `cmd:"" help:"Log in to a mail server and report every step; nothing is sent."`
+	Status      statusCommand        `cmd:"" help:"Show which password is in use, since when, and what came of it."`
+	Events      eventsCommand        `cmd:"" help:"List who changed what of a provider, oldest first."`
 	Remove      removeCommand        `cmd:"" help:"Remove a provider for good, with its secrets."`
 	Test        testCommand          `cmd:"" help:"Send a test mail through an SMTP provider, active or not."`
 }

@@ -112,9 +112,10 @@ without one newline at its end:
 
     mailkeep provider set-password 123456789012345678 < password.txt
 
-The next mail authenticates with the new password. A test mail shows whether the mail server takes it:
+The next mail authenticates with the new password, whether the mail server takes it or not. To store
+one only if it does:
 
-    mailkeep provider test 123456789012345678 --to you@example.com`
+    mailkeep provider rotate 123456789012345678 < password.txt`
 }
 
 // Run implements the command.

@@ -13,6 +13,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/demo"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
@@ -35,6 +36,13 @@ type serveCommand struct {
 	EHLOName          string   `name:"ehlo-name" env:"MAILKEEP_EHLO_NAME" help:"Name to greet mail servers with (the machine's full name)."`
 	CAFile            string   `name:"ca-file" env:"MAILKEEP_CA_FILE" type:"path" help:"Certificate authorities in PEM to trust for mail servers, besides the system's."`
 	PlaintextAuthHost []string `env:"MAILKEEP_PLAINTEXT_AUTH_HOST" placeholder:"HOST" help:"Mail server that may get a password over a plain connection; may be repeated (loopback only)."`
+
+	VerifyCompatibleCalls string        `default:"off" enum:"off,warn,enforce" env:"MAILKEEP_VERIFY_COMPATIBLE_CALLS" help:"Whether the admin API's password methods show a new password to the mail server before they store it: off stores it at once as that API does, warn logs a refusal and stores it, enforce refuses it (${default})."`
+	KeepPreviousPassword  time.Duration `default:"24h" env:"MAILKEEP_KEEP_PREVIOUS_PASSWORD" help:"How long a replaced password stays, sealed, to be brought back with provider rollback; 0 destroys it at once (${default})."`
+
+	MessageLifetime  time.Duration `default:"120h" env:"MAILKEEP_MESSAGE_LIFETIME" help:"How long a mail is tried that does not say so itself (${default})."`
+	KeepBodies       bool          `env:"MAILKEEP_KEEP_BODIES" help:"Keep what mails say, sealed, after they are settled; else it is erased then."`
+	ProviderSessions int           `default:"4" env:"MAILKEEP_PROVIDER_SESSIONS" help:"How many sessions an instance has to its mail server at a time (${default})."`
 
 	Sunset           string `env:"MAILKEEP_SUNSET" placeholder:"YYYY-MM-DD" help:"Date to announce as the end of the deprecated methods (none)."`
 	RefuseDeprecated bool   `env:"MAILKEEP_REFUSE_DEPRECATED" help:"Answer UNIMPLEMENTED to deprecated methods, to see what a cut-over would break."`
@@ -73,11 +81,22 @@ func announce(out io.Writer, service *app.App) {
 	}
 }
 
+// maxSessions is more than mail servers allow one client.
+const maxSessions = 100
+
 // config turns flags into a Config.
 func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 	token, err := c.adminToken()
 	if err != nil {
 		return app.Config{}, err
+	}
+	switch {
+	case c.KeepPreviousPassword < 0:
+		return app.Config{}, errors.New("--keep-previous-password must not be negative")
+	case c.MessageLifetime < time.Second || c.MessageLifetime > outbox.MaxLifetime:
+		return app.Config{}, fmt.Errorf("--message-lifetime must be from 1s to %s", outbox.MaxLifetime)
+	case c.ProviderSessions < 1 || c.ProviderSessions > maxSessions:
+		return app.Config{}, fmt.Errorf("--provider-sessions must be from 1 to %d", maxSessions)
 	}
 	var sunset time.Time
 	if c.Sunset != "" {
@@ -90,6 +109,8 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, DrainTimeout: c.DrainTimeout,
 		Binding: emailprovider.BindingMode(c.CredentialBinding), SenderDomains: c.SenderDomain,
 		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost,
+		VerifyCompatible: emailprovider.VerifyMode(c.VerifyCompatibleCalls), KeepPrevious: c.KeepPreviousPassword,
+		MessageLifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.ProviderSessions,
 		Sunset: sunset, RefuseDeprecated: c.RefuseDeprecated,
 		Log: c.logger(logTo),
 	}, nil

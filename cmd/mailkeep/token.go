@@ -31,7 +31,8 @@ func (*createTokenCommand) Help() string {
 
     (umask 077; mailkeep token create terraform --role IAM_OWNER --lifetime 720h > terraform.token)
 
-IAM_OWNER may do everything but rotate keys, IAM_OWNER_VIEWER may look.`
+IAM_OWNER may do everything but rotate keys, IAM_OWNER_VIEWER may look. MESSAGE_SENDER is for
+applications: it may send mails and see what became of them.`
 }
 
 // Validate implements kong's check of the flags.

@@ -38,6 +38,7 @@ func TestAdmission(t *testing.T) {
 	login, _ := s.createToken(t, `{"name":"login","roles":["IAM_LOGIN_CLIENT"]}`)
 	owner, _ := s.createToken(t, `{"name":"owner","roles":["IAM_OWNER"]}`)
 	system, _ := s.createToken(t, `{"name":"system","roles":["SYSTEM_OWNER"]}`)
+	sender, _ := s.createToken(t, `{"name":"sender","roles":["MESSAGE_SENDER"]}`)
 	revoked, id := s.createToken(t, `{"name":"revoked","roles":["IAM_OWNER"]}`)
 	expired, _ := s.createToken(t, `{"name":"expired","roles":["IAM_OWNER"],"lifetime":"60s"}`)
 	if r := s.send(t, s.client(http1), raw{verb: "DELETE", path: "/v1/tokens/" + id}); r.status != 200 {
@@ -58,11 +59,12 @@ func TestAdmission(t *testing.T) {
 		{"half a token", owner[:len(owner)-1], "", connect.CodeUnauthenticated, invalid},
 		{"revoked", revoked, "", connect.CodeUnauthenticated, invalid},
 		{"expired", expired, "", connect.CodeUnauthenticated, invalid},
-		{"viewer", viewer, "iam.read token.read", connect.CodePermissionDenied, denied},
+		{"viewer", viewer, "iam.read token.read message.read", connect.CodePermissionDenied, denied},
 		{"login client", login, "iam.read", connect.CodePermissionDenied, denied},
-		{"owner", owner, "iam.read iam.write token.read token.write", connect.CodePermissionDenied, denied},
+		{"sender", sender, "message.send message.read", connect.CodePermissionDenied, denied},
+		{"owner", owner, "iam.read iam.write token.read token.write message.send message.read message.content", connect.CodePermissionDenied, denied},
 		{"system", system, "system.write", connect.CodePermissionDenied, denied},
-		{"admin", adminToken, "iam.read iam.write token.read token.write system.write", 0, ""},
+		{"admin", adminToken, "iam.read iam.write token.read token.write message.send message.read message.content system.write", 0, ""},
 	} {
 		for _, w := range append(s.wires(http1), s.wires(http2)...) {
 			for _, m := range methods() {
@@ -70,7 +72,14 @@ func TestAdmission(t *testing.T) {
 				if allowed && (m.Name == "RotateKeys" || m.Name == "CreateToken") && w.name != "rest/h1" {
 					continue // once is enough
 				}
-				a := w.call(t, who.token, m, message(t, string(m.Descriptor.Input().FullName()), "{}"))
+				if m.Streams && strings.Contains(w.name, "rest") || m.Streams && strings.Contains(w.name, "REST") || m.Streams && strings.HasPrefix(w.name, "connect+get") {
+					continue // not offered
+				}
+				body := "{}"
+				if m.Name == "WatchMessages" {
+					body = `{"id":"unknown"}` // else it would be watched for ever
+				}
+				a := w.call(t, who.token, m, message(t, string(m.Descriptor.Input().FullName()), body))
 				if allowed && (a.code == connect.CodeUnauthenticated || a.code == connect.CodePermissionDenied) && m.Name != "CreateToken" {
 					t.Errorf("%s may not call %s over %s: %v", who.name, m.Name, w.name, a)
 				}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
@@ -22,12 +23,16 @@ import (
 	"github.com/mailkeep/mailkeep/internal/health"
 	"github.com/mailkeep/mailkeep/internal/httpserver"
 	"github.com/mailkeep/mailkeep/internal/instance"
+	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/secret"
 	"github.com/mailkeep/mailkeep/internal/sqlstore"
 )
 
 // flushInterval is how often counted uses of deprecated methods are stored.
 const flushInterval = 10 * time.Second
+
+// destroyInterval is how often replaced passwords are looked for whose time is up.
+const destroyInterval = time.Minute
 
 // App is the service, open and listening. Run serves.
 type App struct {
@@ -36,13 +41,19 @@ type App struct {
 	db       *sqlstore.DB
 	store    Store // db, wrapped if the Config says so
 	uses     *deprecation.Recorder
+	worker   *outbox.Worker
+	carrier  *delivery.Transport
 	health   *health.Service
 	server   *http.Server
 	listener net.Listener
 	cert     *tls.Certificate
+	draining context.Context // ends when the service is going down
+	drain    context.CancelFunc
 
 	// Providers is the domain, for what runs in the same process, such as the demo.
 	Providers *emailprovider.Service
+	// Messages is the domain of mails on their way.
+	Messages *outbox.Service
 	// NewAdminToken is the token that this start has made; empty on later starts.
 	NewAdminToken secret.Text
 }
@@ -53,6 +64,7 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 		c.Now = time.Now
 	}
 	a = &App{config: c}
+	a.draining, a.drain = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -109,18 +121,25 @@ func (a *App) assemble(ctx context.Context) error {
 		return fmt.Errorf("--ehlo-name: %q is not a fully qualified domain name", c.EHLOName)
 	}
 	instances := instance.NewSingle(emailprovider.Policy{SenderDomains: c.SenderDomains})
+	a.carrier = delivery.New(delivery.Options{
+		EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
+		Timeout: c.DeliveryTimeout, StepTimeout: c.StepTimeout, Sessions: c.Sessions,
+		CarryStepTimeout: c.CarryStepTimeout, FinalDotTimeout: c.FinalDotTimeout,
+	})
 	a.Providers = emailprovider.NewService(emailprovider.Config{
-		Store: a.store, Sealer: keyset, Policies: instances, Binding: c.Binding, Now: c.Now, Log: c.Log,
-		Mailer: delivery.New(delivery.Options{
-			EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
-			Timeout: c.DeliveryTimeout, StepTimeout: c.StepTimeout,
-		}),
+		Store:  announcing{a.store, func(instance string) { a.worker.Changed(instance) }},
+		Sealer: keyset, Policies: instances, Binding: c.Binding, Mailer: a.carrier,
+		VerifyCompatible: c.VerifyCompatible, KeepPrevious: c.KeepPrevious, Now: c.Now, Log: c.Log,
+	})
+	a.Messages, a.worker = outbox.NewService(outbox.Config{
+		Store: a.store, Queue: a.store, Sealer: keyset, Providers: a.Providers, Carrier: a.carrier,
+		Lifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.Sessions, Lease: c.Lease, Now: c.Now, Log: c.Log,
 	})
 	a.uses = deprecation.NewRecorder(a.store, c.Now)
 	a.health = health.NewService(a.check, adminv1connect.AdminServiceName)
 	handler, err := newHandler(c, domains{
-		instances: instances, providers: a.Providers, tokens: tokens, uses: a.uses, health: a.health,
-		rotate: rotation(keyset, a.store),
+		instances: instances, providers: a.Providers, messages: a.Messages, tokens: tokens, uses: a.uses, health: a.health,
+		rotate: rotation(keyset, a.store), draining: a.draining,
 	})
 	if err != nil {
 		return err
@@ -184,25 +203,53 @@ func (a *App) AdminTokenFile() string { return a.dir.Path(AdminTokenFile) }
 // Close closes an App that will not Run.
 func (a *App) Close() error { return a.close() }
 
-// Run serves until ctx ends, finishes the calls under way, and closes everything.
+// Run serves and sends until ctx ends, finishes what is under way, and closes everything.
 func (a *App) Run(ctx context.Context) error {
 	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
-	recorded := make(chan struct{})
-	go func() {
-		defer close(recorded)
+	var recorder, background sync.WaitGroup
+	recorder.Go(func() {
 		a.uses.Run(recording, flushInterval, func(err error) {
 			a.config.Log.Error("uses of deprecated methods were not stored; they stay counted", "err", err)
 		})
-	}()
-	stopDraining := context.AfterFunc(ctx, a.health.Drain)
+	})
+	background.Go(func() { a.worker.Run(ctx, a.config.DrainTimeout) })
+	background.Go(func() { a.destroyPrevious(ctx) })
+	stopDraining := context.AfterFunc(ctx, func() {
+		a.health.Drain()
+		a.drain()
+	})
 	defer stopDraining()
 	err := httpserver.Serve(ctx, a.server, a.listener, a.cert, a.config.DrainTimeout)
 	stopRecording()
-	<-recorded
+	recorder.Wait()
+	background.Wait()
 	return errors.Join(err, a.close())
 }
 
+// destroyPrevious destroys replaced passwords when their time is up.
+func (a *App) destroyPrevious(ctx context.Context) {
+	ticker := time.NewTicker(destroyInterval)
+	defer ticker.Stop()
+	for {
+		n, err := a.Providers.DestroyPrevious(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			a.config.Log.Error("replaced passwords were not destroyed; trying again", "err", err)
+		case n > 0:
+			a.config.Log.Info("replaced passwords destroyed: their time was up", "providers", n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
 func (a *App) close() error {
+	a.drain()
 	var errs []error
 	if a.listener != nil {
 		// Whoever takes the port next must not be taken for this service.
@@ -212,6 +259,9 @@ func (a *App) close() error {
 		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if a.carrier != nil {
+		a.carrier.Close()
 	}
 	if a.db != nil {
 		errs = append(errs, a.db.Close())

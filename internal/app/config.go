@@ -9,6 +9,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
@@ -37,8 +38,19 @@ type Config struct {
 	EHLOName           string
 	CAFile             string // PEM file of more certificate authorities for mail servers
 	PlaintextAuthHosts []string
-	DeliveryTimeout    time.Duration // 0 for the default
-	StepTimeout        time.Duration // 0 for the default
+	DeliveryTimeout    time.Duration // of a test mail or a verification; 0 for the default
+	StepTimeout        time.Duration // of each of their steps; 0 for the default
+
+	VerifyCompatible emailprovider.VerifyMode // of the admin API's password methods; off if empty
+	KeepPrevious     time.Duration            // how long a replaced password can be brought back; 0 for not at all
+
+	MessageLifetime time.Duration // of mails that don't say; 0 for the default
+	KeepBodies      bool          // of settled mails
+	Sessions        int           // of each instance with its provider at a time; 0 for the default
+	Lease           time.Duration // that a worker has on a mail it sends; 0 for the default
+
+	CarryStepTimeout time.Duration // of each step of sending a mail; 0 for the default
+	FinalDotTimeout  time.Duration // of the reply to the final dot of a mail; 0 for the default
 
 	Sunset           time.Time
 	RefuseDeprecated bool
@@ -57,4 +69,6 @@ type Store interface {
 	emailprovider.Vault
 	auth.Store
 	deprecation.Store
+	outbox.Store
+	outbox.Queue
 }

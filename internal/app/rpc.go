@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/instance"
 	"github.com/mailkeep/mailkeep/internal/mailrpc"
 	"github.com/mailkeep/mailkeep/internal/method"
+	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/rpc"
 )
 
@@ -33,6 +35,8 @@ func services() []protoreflect.ServiceDescriptor {
 		adminv1.File_zitadel_admin_v1_admin_proto,
 		mailkeepv1.File_mailkeep_v1_token_proto,
 		mailkeepv1.File_mailkeep_v1_operations_proto,
+		mailkeepv1.File_mailkeep_v1_message_proto,
+		mailkeepv1.File_mailkeep_v1_provider_proto,
 	} {
 		for i := range file.Services().Len() {
 			all = append(all, file.Services().Get(i))
@@ -48,10 +52,12 @@ func Methods() (method.Set, error) { return method.Read(services()...) }
 type domains struct {
 	instances instance.Single
 	providers *emailprovider.Service
+	messages  *outbox.Service
 	tokens    *auth.Service
 	uses      *deprecation.Recorder
 	health    *health.Service
 	rotate    mailrpc.Rotate
+	draining  context.Context // ends when streams must
 }
 
 // newHandler returns the handler of the one port.
@@ -72,6 +78,8 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 	mailkeepv1connect.RegisterTokenServiceHandler(server, mailrpc.NewTokens(d.tokens, c.Log))
 	mailkeepv1connect.RegisterKeyServiceHandler(server, mailrpc.NewKeys(d.rotate))
 	mailkeepv1connect.RegisterDeprecationServiceHandler(server, mailrpc.NewDeprecations(d.uses, successors(methods)))
+	mailkeepv1connect.RegisterMessageServiceHandler(server, mailrpc.NewMessages(d.messages, d.draining))
+	mailkeepv1connect.RegisterProviderServiceHandler(server, mailrpc.NewProviders(d.providers, d.messages, deprecated(methods), c.Now))
 	healthv1connect.RegisterHealthHandler(server, d.health)
 	grpcreflect.Register(server)
 
@@ -109,6 +117,14 @@ func successors(methods method.Set) map[string]string {
 		}
 	}
 	return names
+}
+
+// deprecated tells whether a procedure is deprecated.
+func deprecated(methods method.Set) func(procedure string) bool {
+	return func(procedure string) bool {
+		m := methods[procedure]
+		return m != nil && m.Deprecated
+	}
 }
 
 func document(contentType string, content []byte) http.Handler {

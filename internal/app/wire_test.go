@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	zitadelv1 "github.com/mailkeep/mailkeep/gen/zitadel/v1"
 	"github.com/mailkeep/mailkeep/internal/method"
@@ -86,7 +87,7 @@ func callRPC(t *testing.T, transport connect.Transport, token string, m *method.
 		spec.IdempotencyLevel = connect.IdempotencyNoSideEffects
 	}
 	res := message(t, string(m.Descriptor.Output().FullName()), "{}")
-	err := connect.NewClient(transport).CallUnary(ctx, spec, req, res)
+	err := callOnce(ctx, connect.NewClient(transport), spec, req, res)
 	a := answer{header: http.Header{}}
 	for name, values := range info.ResponseHeader().All() {
 		a.header[name] = values
@@ -98,6 +99,21 @@ func callRPC(t *testing.T, transport connect.Transport, token string, m *method.
 	}
 	a.fields = fieldsOf(t, res)
 	return a
+}
+
+// callOnce makes a call; of a stream it receives the first message.
+func callOnce(ctx context.Context, client *connect.Client, spec connect.Spec, req, res proto.Message) error {
+	method, _ := spec.Schema.(protoreflect.MethodDescriptor)
+	if !method.IsStreamingServer() {
+		return client.CallUnary(ctx, spec, req, res)
+	}
+	spec.StreamType = connect.StreamTypeServer
+	stream, err := client.CallServerStream(ctx, spec, req)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	return stream.Receive(res)
 }
 
 func detailID(t *testing.T, err error) string {
