@@ -21,7 +21,7 @@ func TestID(t *testing.T) {
 	if !slices.IsSorted(ids) {
 		t.Error("ids do not sort by time")
 	}
-	if NewID(at) == NewID(at) {
+	if one, other := NewID(at), NewID(at); one == other {
 		t.Error("two mails at one time have one id")
 	}
 }

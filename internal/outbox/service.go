@@ -92,7 +92,7 @@ func (s *Service) Send(ctx context.Context, instance string, d Draft) (id string
 	}
 	active, err := s.Providers.GetActive(ctx, instance)
 	if fault.KindOf(err) == fault.NotFound {
-		return "", errNoActive
+		return s.takenBefore(ctx, instance, d)
 	}
 	if err != nil {
 		return "", err
@@ -156,6 +156,21 @@ func isASCII(s string) bool {
 		}
 	}
 	return true
+}
+
+// takenBefore answers a call that can take no new mail: only a repeated one gets its answer again.
+func (s *Service) takenBefore(ctx context.Context, instance string, d Draft) (id string, err error) {
+	if d.IdempotencyKey == "" {
+		return "", errNoActive
+	}
+	kept, err := s.Store.MessageByKey(ctx, instance, d.IdempotencyKey)
+	if errors.Is(err, ErrNotFound) {
+		return "", errNoActive
+	}
+	if err != nil {
+		return "", err
+	}
+	return s.repeated(kept, d)
 }
 
 // repeated answers a call with an idempotency key that was used for kept.

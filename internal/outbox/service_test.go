@@ -177,6 +177,41 @@ func TestSlowWatcher(t *testing.T) {
 	})
 }
 
+// TestIdempotency: a repeated call gets its answer again whatever has happened since, and another mail
+// none.
+func TestIdempotency(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		provider := b.activate(us)
+		d := outbox.Draft{To: []string{"r@example.com"}, Text: "123456 is your code", IdempotencyKey: "once"}
+		send := func(d outbox.Draft) (string, error) { return b.service.Send(t.Context(), us, d) }
+		id, err := send(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.until(us, id, outbox.Delivered)
+		check := func(when string) {
+			if again, err := send(d); err != nil || again != id {
+				t.Errorf("%s: the same mail again is %s, %v", when, again, err)
+			}
+			other := d
+			other.Text = "654321 is your code"
+			_, err := send(other)
+			wantFault(t, when+": another mail", err, fault.AlreadyExists, "MAILKEEP-IDEMPOTENCY")
+		}
+		check("after it was delivered")
+		if _, err := b.providers.Deactivate(t.Context(), emailprovider.Caller{Instance: us}, provider); err != nil {
+			t.Fatal(err)
+		}
+		check("without an active provider")
+		d.IdempotencyKey = "twice"
+		_, err = send(d)
+		wantFault(t, "a new key without an active provider", err, fault.FailedPrecondition, "MAILKEEP-NOACTIVE")
+		if n := len(b.carrier.carried()); n != 1 {
+			t.Errorf("sent %d times", n)
+		}
+	})
+}
+
 // TestOthersMails: an instance sees only its own, and what is another's is like what is not there.
 func TestOthersMails(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {

@@ -102,14 +102,14 @@ func (w *Worker) record(ctx context.Context, b settled) {
 		m.Attempts, m.ProviderID, m.CredentialVersion = a.Number, a.ProviderID, a.CredentialVersion
 	}
 	w.hub.publish(m)
-	switch {
-	case s.State == Queued:
+	switch s.State {
+	case Queued:
 		if s.Attempt == nil {
 			return
 		}
 		w.Log.WarnContext(ctx, "mail not sent yet", "instance", m.Instance, "message", m.ID, "attempt", m.Attempts,
 			"provider", m.ProviderID, "credential_version", m.CredentialVersion, "next", s.Due, "reason", m.Reason)
-	case s.State == Failed:
+	case Failed:
 		w.Log.ErrorContext(ctx, "mail failed", "instance", m.Instance, "message", m.ID, "attempt", m.Attempts,
 			"provider", m.ProviderID, "credential_version", m.CredentialVersion, "reason", m.Reason)
 	default:

@@ -30,6 +30,8 @@ type Store interface {
 
 	// Message returns a mail, or ErrNotFound (Accept).
 	Message(ctx context.Context, instance, id string) (Message, error)
+	// MessageByKey returns the mail with an idempotency key, or ErrNotFound (IdempotencyKey).
+	MessageByKey(ctx context.Context, instance, key string) (Message, error)
 	// Attempts returns the attempts of a mail, oldest first (Settle).
 	Attempts(ctx context.Context, instance, id string) ([]Attempt, error)
 	// Content returns the sealed content of a mail, or ErrNotFound once it is erased (Settle).

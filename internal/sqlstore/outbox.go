@@ -141,6 +141,12 @@ func (db *DB) Message(ctx context.Context, instance, id string) (outbox.Message,
 	return m, db.foundOr(ctx, err)
 }
 
+// MessageByKey implements outbox.Store.
+func (db *DB) MessageByKey(ctx context.Context, instance, key string) (outbox.Message, error) {
+	m, err := scanMessage(db.reader.QueryRowContext(ctx, selectMessageByKey, instance, key), instance)
+	return m, db.foundOr(ctx, err)
+}
+
 // Content implements outbox.Store.
 func (db *DB) Content(ctx context.Context, instance, id string) (s outbox.Sealed, err error) {
 	err = db.reader.QueryRowContext(ctx, selectContent, instance, id).Scan(&s.KeyID, &s.Ciphertext)

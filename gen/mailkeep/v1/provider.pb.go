@@ -38,6 +38,15 @@ const (
 	VerifyMode_VERIFY_MODE_WARN VerifyMode = 2
 	// The password is stored only if the server accepts it.
 	VerifyMode_VERIFY_MODE_ENFORCE VerifyMode = 3
+	// VERIFY_MODE_OFF.
+	// buf:lint:ignore ENUM_VALUE_PREFIX
+	VerifyMode_OFF VerifyMode = 1
+	// VERIFY_MODE_WARN.
+	// buf:lint:ignore ENUM_VALUE_PREFIX
+	VerifyMode_WARN VerifyMode = 2
+	// VERIFY_MODE_ENFORCE.
+	// buf:lint:ignore ENUM_VALUE_PREFIX
+	VerifyMode_ENFORCE VerifyMode = 3
 )
 
 // Enum value maps for VerifyMode.
@@ -47,12 +56,18 @@ var (
 		1: "VERIFY_MODE_OFF",
 		2: "VERIFY_MODE_WARN",
 		3: "VERIFY_MODE_ENFORCE",
+		// Duplicate value: 1: "OFF",
+		// Duplicate value: 2: "WARN",
+		// Duplicate value: 3: "ENFORCE",
 	}
 	VerifyMode_value = map[string]int32{
 		"VERIFY_MODE_UNSPECIFIED": 0,
 		"VERIFY_MODE_OFF":         1,
 		"VERIFY_MODE_WARN":        2,
 		"VERIFY_MODE_ENFORCE":     3,
+		"OFF":                     1,
+		"WARN":                    2,
+		"ENFORCE":                 3,
 	}
 )
 
@@ -1874,13 +1889,16 @@ const file_mailkeep_v1_provider_proto_rawDesc = "" +
 	"\x12credential_version\x18\x01 \x01(\x04R\x11credentialVersion\x12;\n" +
 	"\vchange_date\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"changeDate\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.mailkeep.v1.VerificationReportR\x06report*m\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.mailkeep.v1.VerificationReportR\x06report*\x91\x01\n" +
 	"\n" +
 	"VerifyMode\x12\x1b\n" +
 	"\x17VERIFY_MODE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fVERIFY_MODE_OFF\x10\x01\x12\x14\n" +
 	"\x10VERIFY_MODE_WARN\x10\x02\x12\x17\n" +
-	"\x13VERIFY_MODE_ENFORCE\x10\x03*_\n" +
+	"\x13VERIFY_MODE_ENFORCE\x10\x03\x12\a\n" +
+	"\x03OFF\x10\x01\x12\b\n" +
+	"\x04WARN\x10\x02\x12\v\n" +
+	"\aENFORCE\x10\x03\x1a\x02\x10\x01*_\n" +
 	"\fBreakerState\x12\x1d\n" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +

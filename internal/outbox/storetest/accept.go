@@ -53,6 +53,16 @@ func testIdempotencyKey(t *testing.T, open Opener) {
 	if _, err := s.Content(t.Context(), one, again.ID); !errors.Is(err, outbox.ErrNotFound) {
 		t.Errorf("Content that was not taken: %v, want ErrNotFound", err)
 	}
+	if found, err := s.MessageByKey(t.Context(), one, first.IdempotencyKey); err != nil {
+		t.Errorf("MessageByKey: %v", err)
+	} else {
+		wantEqual(t, "MessageByKey", found, first)
+	}
+	for _, of := range []struct{ instance, key string }{{two, first.IdempotencyKey}, {one, "another"}, {one, ""}} {
+		if _, err := s.MessageByKey(t.Context(), of.instance, of.key); !errors.Is(err, outbox.ErrNotFound) {
+			t.Errorf("MessageByKey %v: %v, want ErrNotFound", of, err)
+		}
+	}
 	again.Instance = two
 	accept(t, s, again)
 	wantMessage(t, s, first)
