@@ -152,10 +152,9 @@ func (a *App) assemble(ctx context.Context) error {
 func (a *App) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if _, err := a.store.Active(ctx, instance.Default); err != nil && !errors.Is(err, emailprovider.ErrNotFound) {
-		return err
-	}
-	return nil
+	// A list is read anew each time.
+	_, err := a.store.List(ctx, instance.Default, emailprovider.Query{Limit: 1})
+	return err
 }
 
 func (a *App) listen() error {

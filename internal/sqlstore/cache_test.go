@@ -160,14 +160,30 @@ func TestKeptProviders(t *testing.T) {
 		}
 		return sequence
 	}
+	wantActive := func(id string, sequence uint64) {
+		t.Helper()
+		for range 2 {
+			got, err := db.Active(t.Context(), first.Instance)
+			if got.ID != id || got.Sequence != sequence || id != "" && err != nil || id == "" && !errors.Is(err, emailprovider.ErrNotFound) {
+				t.Errorf("the active one is %s at %d, %v; want %q at %d", got.ID, got.Sequence, err, id, sequence)
+			}
+		}
+	}
+	wantActive("", 0)
 	p := read()
 	p.State = emailprovider.Active
-	if sequence := apply(updated(p)); read().Sequence != sequence || read().State != emailprovider.Active {
+	sequence := apply(updated(p))
+	if read().Sequence != sequence || read().State != emailprovider.Active {
 		t.Errorf("after an update: %+v, want sequence %d", read(), sequence)
 	}
+	wantActive(p.ID, sequence)
 	second.State = emailprovider.Active
-	if apply(updated(second)); read().State != emailprovider.Inactive {
+	if sequence = apply(updated(second)); read().State != emailprovider.Inactive {
 		t.Error("still active after another one was activated")
+	}
+	wantActive(second.ID, sequence)
+	if p, err := db.Provider(t.Context(), first.Instance, ""); !errors.Is(err, emailprovider.ErrNotFound) {
+		t.Errorf("Provider without an id: %s, %v", p.ID, err)
 	}
 	sealed := emailprovider.Sealed{KeyID: 8, Ciphertext: []byte("sealed again")}
 	if err := db.Reseal(t.Context(), read(), sealed); err != nil || read().Credential.Sealed.KeyID != 8 {

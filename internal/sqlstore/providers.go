@@ -26,38 +26,41 @@ const (
 
 // Provider implements emailprovider.Store.
 func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.Provider, error) {
+	return db.known(ctx, providerKey{instance: instance, id: id}, func(k providerKey) (providerRow, error) {
+		return db.oneProvider(ctx, db.hot.provider, k.instance, k.id)
+	})
+}
+
+// Active implements emailprovider.Store.
+func (db *DB) Active(ctx context.Context, instance string) (emailprovider.Provider, error) {
+	return db.known(ctx, providerKey{instance: instance, active: true}, func(k providerKey) (providerRow, error) {
+		return db.oneProvider(ctx, db.hot.active, k.instance)
+	})
+}
+
+// providerKey is what a provider is asked for by: its id, or that it is the active one.
+type providerKey struct {
+	instance, id string
+	active       bool
+}
+
+// known returns the provider that the cache has or read reads.
+func (db *DB) known(ctx context.Context, key providerKey, read func(providerKey) (providerRow, error)) (emailprovider.Provider, error) {
 	if err := ctx.Err(); err != nil {
 		return emailprovider.Provider{}, fmt.Errorf("sqlstore: %w", err)
 	}
-	row, err := db.providers.get(providerKey{instance, id}, func(k providerKey) (providerRow, error) {
-		return db.oneProvider(ctx, db.hot.provider, k.instance, k.id)
-	})
+	row, err := db.providers.get(key, read)
 	if err != nil {
 		return emailprovider.Provider{}, err
 	}
 	row.ciphertext = slices.Clone(row.ciphertext) // nobody can change what is kept
 	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
-	return row.provider(instance)
+	return row.provider(key.instance)
 }
-
-// providerKey is what identifies a provider.
-type providerKey struct{ instance, id string }
 
 // writeProviders is write for what changes providers.
 func (db *DB) writeProviders(ctx context.Context, f func(*line) error) error {
 	return db.await(ctx, &job{do: f, cache: db.providers})
-}
-
-// Active implements emailprovider.Store.
-func (db *DB) Active(ctx context.Context, instance string) (emailprovider.Provider, error) {
-	if err := ctx.Err(); err != nil {
-		return emailprovider.Provider{}, fmt.Errorf("sqlstore: %w", err)
-	}
-	row, err := db.oneProvider(ctx, db.hot.active, instance)
-	if err != nil {
-		return emailprovider.Provider{}, err
-	}
-	return row.provider(instance)
 }
 
 func (db *DB) oneProvider(ctx context.Context, query *sql.Stmt, args ...any) (r providerRow, err error) {
