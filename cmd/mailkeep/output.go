@@ -7,6 +7,9 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -71,7 +74,7 @@ func (c *client) printJSON(answer proto.Message) error {
 	if err := json.Indent(&text, compact, "", "  "); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.out, text.String())
+	_, err = fmt.Fprintln(c.out, escapeJSON(text.String()))
 	return err
 }
 
@@ -85,8 +88,24 @@ func (c *client) printLine(answer proto.Message) error {
 	if err := json.Compact(&text, loose); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.out, text.String())
+	_, err = fmt.Fprintln(c.out, escapeJSON(text.String()))
 	return err
+}
+
+// escapeJSON escapes what a terminal would act on instead of showing it. JSON has such characters in
+// strings only.
+func escapeJSON(text string) string {
+	var out strings.Builder
+	for _, r := range text {
+		if r < utf8.RuneSelf || unicode.IsPrint(r) {
+			out.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&out, `\u%04x`, unit)
+		}
+	}
+	return out.String()
 }
 
 // change is the answer of a method that changes a provider.

@@ -101,3 +101,13 @@ func isIPLiteral(s string) bool {
 	ip, err := netip.ParseAddr(v6)
 	return err == nil && ip.Zone() == "" && tagged == ip.Is6()
 }
+
+// IsASCII reports whether s has ASCII characters only, so that any server can carry it.
+func IsASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

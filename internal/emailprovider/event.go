@@ -55,13 +55,32 @@ const (
 )
 
 // Events returns what was changed of a provider, a removed one too: at most limit events (0 for 100)
-// with a sequence above after, oldest first.
-func (s *Service) Events(ctx context.Context, instance, id string, after uint64, limit int) ([]Event, error) {
+// with a sequence above after, oldest first, and the after of the next page; that is 0 after the
+// last. NotFound if there was never a provider with this id.
+func (s *Service) Events(ctx context.Context, instance, id string, after uint64, limit int) (page []Event, next uint64, err error) {
 	if limit < 0 || limit > maxEvents {
-		return nil, invalid(idValue, fmt.Sprintf("page_size is not from 1 to %d", maxEvents))
+		return nil, 0, invalid(idValue, fmt.Sprintf("page_size is not from 1 to %d", maxEvents))
 	}
 	if limit == 0 {
 		limit = someEvents
 	}
-	return s.Store.Events(ctx, instance, id, after, limit)
+	page, err = s.Store.Events(ctx, instance, id, after, limit+1) // to see whether there is more
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case len(page) > limit:
+		return page[:limit], page[limit-1].Sequence, nil
+	case len(page) == 0:
+		return nil, 0, s.hadProvider(ctx, instance, id)
+	}
+	return page, 0, nil
+}
+
+// hadProvider returns NotFound if there was never a provider with this id: each has an event.
+func (s *Service) hadProvider(ctx context.Context, instance, id string) error {
+	first, err := s.Store.Events(ctx, instance, id, 0, 1)
+	if err == nil && len(first) == 0 {
+		return notFound(idQuery)
+	}
+	return err
 }

@@ -396,14 +396,29 @@ func TestListEvents(t *testing.T) {
 	}{
 		{0, 0, all[:100]}, {0, 2, all[:2]}, {all[1].Sequence, 3, all[2:5]}, {0, 1000, all}, {all[106].Sequence, 1, nil},
 	} {
-		got, err := w.Events(t.Context(), instance.Default, p.ID, c.after, c.limit)
+		got, next, err := w.Events(t.Context(), instance.Default, p.ID, c.after, c.limit)
+		if wantNext := nextAfter(all, c.want); next != wantNext {
+			t.Errorf("after %d, limit %d: the next page is after %d, want %d", c.after, c.limit, next, wantNext)
+		}
 		same := func(a, b emailprovider.Event) bool { return a.Sequence == b.Sequence && a.ProviderID == b.ProviderID }
 		if err != nil || !slices.EqualFunc(got, c.want, same) {
 			t.Errorf("after %d, limit %d: %d events, %v; want %d", c.after, c.limit, len(got), err, len(c.want))
 		}
 	}
 	for _, limit := range []int{-1, 1001} {
-		_, err := w.Events(t.Context(), instance.Default, other.ID, 0, limit)
+		_, _, err := w.Events(t.Context(), instance.Default, other.ID, 0, limit)
 		wantFault(t, err, fault.InvalidArgument, "MAILKEEP-VALUE")
 	}
+	for _, after := range []uint64{0, 7} {
+		_, _, err := w.Events(t.Context(), instance.Default, "123456789012345678", after, 0)
+		wantFault(t, err, fault.NotFound, "QUERY-fwofw")
+	}
+}
+
+// nextAfter is the after of the page behind this one, which is 0 behind the last.
+func nextAfter(all, page []emailprovider.Event) uint64 {
+	if len(page) == 0 || page[len(page)-1].Sequence == all[len(all)-1].Sequence {
+		return 0
+	}
+	return page[len(page)-1].Sequence
 }

@@ -12,7 +12,6 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
-	"connectrpc.com/connect/v2/connectproto"
 
 	"github.com/mailkeep/mailkeep/internal/method"
 	"github.com/mailkeep/mailkeep/internal/rest"
@@ -39,7 +38,7 @@ func NewHandler(server *connect.Server, o Options) http.Handler {
 		o.MaxBytes = maxBytes
 	}
 	options := []connecthttp.Option{
-		connecthttp.WithCodecs(connectproto.NewBinaryCodec(), rpc.NewJSONCodec()),
+		connecthttp.WithCodecs(rpc.NewBinaryCodec(), rpc.NewJSONCodec()),
 		connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
 			return []connecthttp.Option{connecthttp.WithReadMaxBytes(o.maxBytes(o.Methods[spec.Procedure]))}
 		}),

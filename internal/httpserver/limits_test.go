@@ -20,7 +20,7 @@ import (
 
 const (
 	limit      = 64 << 10 // of every method but SendMessage
-	largeLimit = 2 << 20
+	largeLimit = 5 << 20
 )
 
 // form is a way to send one message.

@@ -50,7 +50,7 @@ func drain(w http.ResponseWriter, r *http.Request) {
 // Bounds of the rest of a body that nobody wants any more: a mail with attachments refused for its
 // token is worth reading.
 const (
-	maxDrained   = 2 << 20 // bytes
+	maxDrained   = 5 << 20 // bytes
 	drainTimeout = 100 * time.Millisecond
 )
 

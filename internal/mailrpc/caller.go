@@ -32,21 +32,8 @@ func badValue(format string, args ...any) error {
 	return fault.Newf(fault.InvalidArgument, "MAILKEEP-VALUE", format, args...)
 }
 
-// Sizes of pages.
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
-func decodePageSize(n uint32) (int, error) {
-	switch {
-	case n == 0:
-		return defaultPage, nil
-	case n > maxPage:
-		return 0, badValue("page_size is above %d", maxPage)
-	}
-	return int(n), nil
-}
+// decodePageSize leaves the bounds to the domains.
+func decodePageSize(n uint32) int { return int(min(n, math.MaxInt32)) }
 
 // encodeTime leaves out the time that is not known.
 func encodeTime(t time.Time) *timestamppb.Timestamp {

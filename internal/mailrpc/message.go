@@ -9,6 +9,7 @@ import (
 	mailkeepv1 "github.com/mailkeep/mailkeep/gen/mailkeep/v1"
 	"github.com/mailkeep/mailkeep/gen/mailkeep/v1/mailkeepv1connect"
 	"github.com/mailkeep/mailkeep/internal/outbox"
+	"github.com/mailkeep/mailkeep/internal/rpc"
 )
 
 // Outbox takes mails and knows what became of them; see outbox.Service.
@@ -20,7 +21,7 @@ type Outbox interface {
 	Retry(ctx context.Context, instance, id string) (outbox.Message, error)
 	Cancel(ctx context.Context, instance, id string) (outbox.Message, error)
 	// Watch returns the error of ctx when that ends.
-	Watch(ctx context.Context, instance, id, tag string, send func(outbox.Message) error) error
+	Watch(ctx context.Context, instance, id, tag string, begun func() error, send func(outbox.Message) error) error
 }
 
 // Messages implements MessageService.
@@ -32,13 +33,13 @@ type Messages struct {
 var _ mailkeepv1connect.MessageServiceHandler = Messages{}
 
 // NewMessages returns the service. Watches end when draining does, so that the server can end.
-func NewMessages(outbox Outbox, draining context.Context) Messages {
-	return Messages{outbox, draining}
+func NewMessages(o Outbox, draining context.Context) Messages {
+	return Messages{o, draining}
 }
 
 // SendMessage implements MessageService.
 func (s Messages) SendMessage(ctx context.Context, req *mailkeepv1.SendMessageRequest) (*mailkeepv1.SendMessageResponse, error) {
-	draft, err := decodeDraft(req)
+	draft, err := decodeDraft(rpc.CallFrom(ctx).Caller.Name, req)
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +117,7 @@ func (s Messages) WatchMessages(ctx context.Context, req *mailkeepv1.WatchMessag
 	stop := context.AfterFunc(s.draining, func() { cancel(errDraining) })
 	defer stop()
 	// The first change may be far away, and clients wait for headers.
-	if err := stream.SendHeaders(); err != nil {
-		return err
-	}
-	err := s.outbox.Watch(ctx, instance(ctx), req.GetId(), req.GetTag(), func(m outbox.Message) error {
+	err := s.outbox.Watch(ctx, instance(ctx), req.GetId(), req.GetTag(), stream.SendHeaders, func(m outbox.Message) error {
 		return stream.Send(&mailkeepv1.WatchMessagesResponse{Message: encodeMessage(m)})
 	})
 	if err != nil && errors.Is(context.Cause(ctx), errDraining) {

@@ -32,9 +32,10 @@ var recipientStates = map[outbox.RecipientState]mailkeepv1.RecipientState{
 	outbox.Refused:  mailkeepv1.RecipientState_RECIPIENT_STATE_REFUSED,
 }
 
-func decodeDraft(req *mailkeepv1.SendMessageRequest) (outbox.Draft, error) {
+func decodeDraft(caller string, req *mailkeepv1.SendMessageRequest) (outbox.Draft, error) {
 	d := outbox.Draft{
-		To: req.GetTo(), Cc: req.GetCc(), Bcc: req.GetBcc(), ReplyTo: req.GetReplyTo(),
+		Caller: caller,
+		To:     req.GetTo(), Cc: req.GetCc(), Bcc: req.GetBcc(), ReplyTo: req.GetReplyTo(),
 		Subject: req.GetSubject(), Text: req.GetText(), HTML: req.GetHtml(),
 		IdempotencyKey: req.GetIdempotencyKey(), Tag: req.GetTag(),
 	}
@@ -72,7 +73,7 @@ func decodeFilter(req *mailkeepv1.ListMessagesRequest) (f outbox.Filter, err err
 	if f.Before, err = decodeTime("created_before", req.GetCreatedBefore()); err != nil {
 		return f, err
 	}
-	f.Limit, err = decodePageSize(req.GetPageSize())
+	f.Limit = decodePageSize(req.GetPageSize())
 	return f, err
 }
 

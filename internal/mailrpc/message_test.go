@@ -120,12 +120,13 @@ func TestContent(t *testing.T) {
 		Headers:     []*mailkeepv1.Header{{Name: "X-A", Value: "v"}},
 		Attachments: []*mailkeepv1.Attachment{{Name: "f", ContentType: "text/plain", Data: []byte("d")}},
 	}
-	d, err := decodeDraft(req)
+	d, err := decodeDraft("caller", req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := outbox.Draft{
-		To: []string{"a@example.com"}, Cc: []string{"b@example.com"}, Bcc: []string{"c@example.com"}, ReplyTo: "r@example.com",
+		Caller: "caller",
+		To:     []string{"a@example.com"}, Cc: []string{"b@example.com"}, Bcc: []string{"c@example.com"}, ReplyTo: "r@example.com",
 		Subject: "s", Text: "t", HTML: "h", IdempotencyKey: "k", Tag: "g", ExpiresIn: time.Hour,
 		Headers:     []emailprovider.Header{{Name: "X-A", Value: "v"}},
 		Attachments: []emailprovider.Attachment{{Name: "f", ContentType: "text/plain", Data: []byte("d")}},
@@ -157,7 +158,7 @@ func TestExpiresIn(t *testing.T) {
 		{&durationpb.Duration{Seconds: math.MaxInt64}, 0, false},
 		{&durationpb.Duration{Seconds: 1, Nanos: -1}, 0, false},
 	} {
-		d, err := decodeDraft(&mailkeepv1.SendMessageRequest{ExpiresIn: c.in})
+		d, err := decodeDraft("caller", &mailkeepv1.SendMessageRequest{ExpiresIn: c.in})
 		if (err == nil) != c.ok || c.ok && d.ExpiresIn != c.want || !c.ok && !isBadValue(err, "expires_in") {
 			t.Errorf("%v is decoded as %s, %v", c.in, d.ExpiresIn, err)
 		}
@@ -183,7 +184,7 @@ func TestDecodeFilter(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	got, err = decodeFilter(&mailkeepv1.ListMessagesRequest{})
-	if diff := cmp.Diff(outbox.Filter{Limit: 100}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(outbox.Filter{}, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	for field, req := range map[string]*mailkeepv1.ListMessagesRequest{
@@ -191,7 +192,6 @@ func TestDecodeFilter(t *testing.T) {
 		"states contain": {States: []mailkeepv1.MessageState{99}},
 		"created_from":   {CreatedFrom: &timestamppb.Timestamp{Seconds: math.MaxInt64}},
 		"created_before": {CreatedBefore: &timestamppb.Timestamp{Nanos: -1}},
-		"page_size":      {PageSize: 1001},
 	} {
 		if _, err := decodeFilter(req); !isBadValue(err, field) {
 			t.Errorf("%s: %v", field, err)
@@ -208,7 +208,7 @@ func TestListMessages(t *testing.T) {
 	if status != 200 || body != want {
 		t.Errorf("%d %s", status, body)
 	}
-	if diff := cmp.Diff(outbox.Filter{States: []outbox.State{outbox.Delivered, outbox.Sending}, After: "0", Limit: 100}, o.filter); diff != "" {
+	if diff := cmp.Diff(outbox.Filter{States: []outbox.State{outbox.Delivered, outbox.Sending}, After: "0"}, o.filter); diff != "" {
 		t.Errorf("filter (-want +got):\n%s", diff)
 	}
 }

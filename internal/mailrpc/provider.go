@@ -8,14 +8,13 @@ import (
 	mailkeepv1 "github.com/mailkeep/mailkeep/gen/mailkeep/v1"
 	"github.com/mailkeep/mailkeep/gen/mailkeep/v1/mailkeepv1connect"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
-	"github.com/mailkeep/mailkeep/internal/fault"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
 
 // EmailProviders changes and verifies providers; see emailprovider.Service.
 type EmailProviders interface {
 	Get(ctx context.Context, instance, id string) (emailprovider.Provider, error)
-	Events(ctx context.Context, instance, id string, after uint64, limit int) ([]emailprovider.Event, error)
+	Events(ctx context.Context, instance, id string, after uint64, limit int) (page []emailprovider.Event, next uint64, err error)
 	VerifyStored(ctx context.Context, c emailprovider.Caller, id string, in *emailprovider.VerifyValues, recipient string) (emailprovider.Report, error)
 	VerifyNew(ctx context.Context, c emailprovider.Caller, in emailprovider.VerifyValues, recipient string) (emailprovider.Report, error)
 	RotatePassword(ctx context.Context, c emailprovider.Caller, id string, in emailprovider.Rotation, progress func(emailprovider.StepReport)) (emailprovider.Provider, emailprovider.Report, error)
@@ -61,39 +60,15 @@ func (s Providers) GetProviderStatus(ctx context.Context, req *mailkeepv1.GetPro
 
 // ListProviderEvents implements ProviderService.
 func (s Providers) ListProviderEvents(ctx context.Context, req *mailkeepv1.ListProviderEventsRequest) (*mailkeepv1.ListProviderEventsResponse, error) {
-	limit, err := decodePageSize(req.GetPageSize())
+	events, next, err := s.providers.Events(ctx, instance(ctx), req.GetId(), req.GetAfterSequence(), decodePageSize(req.GetPageSize()))
 	if err != nil {
 		return nil, err
 	}
-	events, err := s.events(ctx, req.GetId(), req.GetAfterSequence(), limit+1) // to see whether there is more
-	if err != nil {
-		return nil, err
-	}
-	res := &mailkeepv1.ListProviderEventsResponse{}
-	if len(events) > limit {
-		events = events[:limit]
-		res.NextAfterSequence = events[limit-1].Sequence
-	}
+	res := &mailkeepv1.ListProviderEventsResponse{NextAfterSequence: next}
 	for _, e := range events {
 		res.Events = append(res.Events, encodeEvent(e, s.deprecated(e.By.Procedure)))
 	}
 	return res, nil
-}
-
-// events returns events of a provider, or NotFound if there was never one with this id: each has the
-// event that it was added.
-func (s Providers) events(ctx context.Context, id string, after uint64, limit int) ([]emailprovider.Event, error) {
-	events, err := s.providers.Events(ctx, instance(ctx), id, after, limit)
-	if err != nil || len(events) > 0 {
-		return events, err
-	}
-	if after > 0 {
-		first, err := s.providers.Events(ctx, instance(ctx), id, 0, 1)
-		if err != nil || len(first) > 0 {
-			return nil, err
-		}
-	}
-	return nil, fault.New(fault.NotFound, "QUERY-fwofw", "email provider not found")
 }
 
 // VerifyProvider implements ProviderService.

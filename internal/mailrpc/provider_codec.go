@@ -1,6 +1,8 @@
 package mailrpc
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -127,7 +129,26 @@ type refusal struct {
 var _ rpc.Detailed = refusal{}
 
 // ErrorDetails implements rpc.Detailed.
-func (r refusal) ErrorDetails() []proto.Message { return []proto.Message{encodeReport(r.report)} }
+//
+// Over gRPC a detail is a header, which clients bound: of what the server offers and of its chain it has
+// the beginning only.
+func (r refusal) ErrorDetails() []proto.Message {
+	report := encodeReport(r.report)
+	for _, s := range report.GetSteps() {
+		s.Capabilities = slices.Clone(s.GetCapabilities()[:min(len(s.GetCapabilities()), maxDetailed)])
+		s.Mechanisms = s.GetMechanisms()[:min(len(s.GetMechanisms()), maxDetailed)]
+		for i, capability := range s.GetCapabilities() {
+			s.Capabilities[i] = strings.ToValidUTF8(capability[:min(len(capability), 4*maxDetailed)], "")
+		}
+		if s.GetTls() != nil {
+			s.Tls.Chain = s.GetTls().GetChain()[:min(len(s.GetTls().GetChain()), 3)]
+		}
+	}
+	return []proto.Message{report}
+}
+
+// maxDetailed is how many capabilities and mechanisms the detail of an error has.
+const maxDetailed = 16
 
 // Unwrap returns the error.
 func (r refusal) Unwrap() error { return r.error }

@@ -1,6 +1,7 @@
 package mailrpc
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -63,7 +64,10 @@ func (f *fakeOutbox) Cancel(_ context.Context, _, id string) (outbox.Message, er
 	return outbox.Message{ID: id, State: outbox.Cancelled}, f.err
 }
 
-func (f *fakeOutbox) Watch(ctx context.Context, _, _, _ string, send func(outbox.Message) error) error {
+func (f *fakeOutbox) Watch(ctx context.Context, _, _, _ string, begun func() error, send func(outbox.Message) error) error {
+	if err := begun(); err != nil {
+		return err
+	}
 	return f.watch(ctx, send)
 }
 
@@ -89,13 +93,19 @@ func (f *fakeProviders) Get(context.Context, string, string) (emailprovider.Prov
 	return f.provider, f.err
 }
 
-func (f *fakeProviders) Events(_ context.Context, _, _ string, after uint64, limit int) (page []emailprovider.Event, err error) {
+// Events has pages of at most two if the caller does not say.
+func (f *fakeProviders) Events(_ context.Context, _, _ string, after uint64, limit int) (page []emailprovider.Event, next uint64, err error) {
+	limit = cmp.Or(limit, 2)
 	for _, e := range f.events {
-		if e.Sequence > after && len(page) < limit {
+		switch {
+		case e.Sequence <= after:
+		case len(page) == limit:
+			return page, page[limit-1].Sequence, f.err
+		default:
 			page = append(page, e)
 		}
 	}
-	return page, f.err
+	return page, 0, f.err
 }
 
 func (f *fakeProviders) VerifyStored(_ context.Context, c emailprovider.Caller, _ string, in *emailprovider.VerifyValues, _ string) (emailprovider.Report, error) {

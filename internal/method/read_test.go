@@ -108,7 +108,7 @@ func TestOwnMethods(t *testing.T) {
 				if !(auth.Caller{Roles: []string{"IAM_OWNER", "SYSTEM_OWNER"}}).May(m.Permission) {
 					t.Errorf("%s needs %s, which nobody has", m.Name, m.Permission)
 				}
-				if want := map[string]int{"SendMessage": 2 << 20}[m.Name]; m.MaxBytes != want {
+				if want := map[string]int{"SendMessage": 5 << 20}[m.Name]; m.MaxBytes != want {
 					t.Errorf("%s takes %d bytes, want %d", m.Name, m.MaxBytes, want)
 				}
 				if m.Streams != strings.HasPrefix(m.Name, "Watch") {

@@ -84,20 +84,43 @@ func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
 			return err
 		}
 		info, _ := connect.CallInfoForServerContext(ctx)
-		call.Caller, err = c.Tokens.Authenticate(ctx, instance, info.RequestHeader().Values("Authorization"))
-		if err != nil {
-			call.Caller.Instance = instance // for the log
+		authorization := info.RequestHeader().Values("Authorization")
+		check := func() (auth.Caller, error) { return c.check(ctx, instance, authorization, call.Method) }
+		if call.Caller, err = check(); err != nil {
 			return err
 		}
-		permission := ""
-		if call.Method != nil {
-			permission = call.Method.Permission
-		}
-		if err := auth.Authorize(call.Caller, permission); err != nil {
-			return err
+		if call.Method.Streams {
+			stream = admittedStream{stream, check}
 		}
 		return next(ctx, spec, stream)
 	}
+}
+
+// check decides who calls and whether they may call the method, which none may without a policy.
+func (c Config) check(ctx context.Context, instance string, authorization []string, m *method.Method) (auth.Caller, error) {
+	caller, err := c.Tokens.Authenticate(ctx, instance, authorization)
+	if err != nil {
+		return auth.Caller{Instance: instance}, err // for the log
+	}
+	permission := ""
+	if m != nil {
+		permission = m.Permission
+	}
+	return caller, auth.Authorize(caller, permission)
+}
+
+// admittedStream is an answer that may last longer than its caller's token.
+type admittedStream struct {
+	connect.ServerStream
+	check func() (auth.Caller, error)
+}
+
+// Send implements connect.ServerStream.
+func (s admittedStream) Send(msg any) error {
+	if _, err := s.check(); err != nil {
+		return err
+	}
+	return s.ServerStream.Send(msg)
 }
 
 func (c Config) isOpen(procedure string) bool {

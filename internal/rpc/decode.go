@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"regexp"
+	"strings"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
@@ -51,7 +52,15 @@ func hideInput(err error) error {
 	if connect.CodeOf(err) != connect.CodeInvalidArgument {
 		return err
 	}
-	const text = "the request message can't be decoded"
+	text := "the request message can't be decoded"
+	switch said := err.Error(); {
+	case strings.Contains(said, errTooManyValues.Error()):
+		text = errTooManyValues.Error()
+	case strings.Contains(said, "unknown field"):
+		text = "the request message has a field that does not exist"
+	case strings.Contains(said, "invalid value for enum"):
+		text = "the request message has an enum value that does not exist"
+	}
 	if at := position.FindString(err.Error()); at != "" {
 		return connect.NewError(connect.CodeInvalidArgument, text+" "+at)
 	}

@@ -865,7 +865,7 @@ type SendMessageRequest struct {
 	Html string `protobuf:"bytes,7,opt,name=html,proto3" json:"html,omitempty"`
 	// Further headers, at most 20, of these names: Auto-Submitted, Feedback-ID, Importance, In-Reply-To,
 	// Keywords, List-Help, List-Id, List-Post, List-Unsubscribe, List-Unsubscribe-Post, Organization,
-	// Precedence, References, Sensitivity, and X-… other than X-Mailkeep-….
+	// Precedence, References, Sensitivity, and X-… that steers no mail service (such as X-SMTPAPI or X-MC-…).
 	Headers []*Header `protobuf:"bytes,8,rep,name=headers,proto3" json:"headers,omitempty"`
 	// Attached files, at most 20 with 1 MiB in all.
 	Attachments []*Attachment `protobuf:"bytes,9,rep,name=attachments,proto3" json:"attachments,omitempty"`
@@ -1807,7 +1807,7 @@ const file_mailkeep_v1_message_proto_rawDesc = "" +
 	"\x17RECIPIENT_STATE_REFUSED\x10\x032\xca\a\n" +
 	"\x0eMessageService\x12\x80\x01\n" +
 	"\vSendMessage\x12\x1f.mailkeep.v1.SendMessageRequest\x1a .mailkeep.v1.SendMessageResponse\".\x8a\xb5\x18\x13\n" +
-	"\fmessage.send\x18\x80\x80\x80\x01\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/messages\x12}\n" +
+	"\fmessage.send\x18\x80\x80\xc0\x02\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/messages\x12}\n" +
 	"\n" +
 	"GetMessage\x12\x1e.mailkeep.v1.GetMessageRequest\x1a\x1f.mailkeep.v1.GetMessageResponse\".\x8a\xb5\x18\x0e\n" +
 	"\fmessage.read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/messages/{id}\x90\x02\x01\x12\x9d\x01\n" +

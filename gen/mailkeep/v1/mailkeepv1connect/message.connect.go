@@ -120,7 +120,8 @@ type MessageServiceClient interface {
 	GetMessageContent(context.Context, *v1.GetMessageContentRequest) (*v1.GetMessageContentResponse, error)
 	// Lists mails, newest first, without their attempts.
 	ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error)
-	// Makes a mail that waits for its next attempt due at once, and gives one that failed or expired a
+	// Makes a mail that waits for its next attempt due at once, though after five attempts not
+	// within ten seconds of the last, and gives one that failed or expired a
 	// new life while its content is still kept.
 	//
 	// FAILED_PRECONDITION (MAILKEEP-STATE) in any other state, (MAILKEEP-ERASED) when the content is gone.
@@ -182,7 +183,8 @@ type MessageServiceHandler interface {
 	GetMessageContent(context.Context, *v1.GetMessageContentRequest) (*v1.GetMessageContentResponse, error)
 	// Lists mails, newest first, without their attempts.
 	ListMessages(context.Context, *v1.ListMessagesRequest) (*v1.ListMessagesResponse, error)
-	// Makes a mail that waits for its next attempt due at once, and gives one that failed or expired a
+	// Makes a mail that waits for its next attempt due at once, though after five attempts not
+	// within ten seconds of the last, and gives one that failed or expired a
 	// new life while its content is still kept.
 	//
 	// FAILED_PRECONDITION (MAILKEEP-STATE) in any other state, (MAILKEEP-ERASED) when the content is gone.
