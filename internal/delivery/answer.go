@@ -10,12 +10,8 @@ import (
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
-const (
-	// maxAnswer is how much of an answer's body is read so that the connection can be kept.
-	maxAnswer = 64 << 10
-	// echo is how much of a mail in a row an answer may repeat.
-	echo = 16
-)
+// maxAnswer is how much of an answer's body is read so that the connection can be kept.
+const maxAnswer = 64 << 10
 
 // answer is what a webhook said.
 type answer struct {
@@ -43,7 +39,8 @@ func (a answer) accepts() bool { return a.status/100 == 2 }
 // ofEndpoint reports whether the answer tells of the endpoint rather than of the mail.
 func (a answer) ofEndpoint() bool {
 	switch a.status {
-	case http.StatusUnauthorized, http.StatusForbidden, // the signature is refused
+	case http.StatusUnauthorized, // the signature is refused
+		http.StatusForbidden,                                              // somebody before the receiver does not like one body, or any
 		http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone, // nobody is there
 		http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
@@ -51,35 +48,15 @@ func (a answer) ofEndpoint() bool {
 	return a.status/100 != 2 && a.status/100 != 4
 }
 
-// failure says what was answered to a notice.
-func (a answer) failure(clean *redactor, n notice) *emailprovider.DeliveryError {
+// failure says what was answered about the mail that the redactor is about.
+func (a answer) failure(clean *redactor) *emailprovider.DeliveryError {
 	e := &emailprovider.DeliveryError{Step: emailprovider.StepPost, Code: a.status, Temporary: a.ofEndpoint()}
-	if a.status == http.StatusUnauthorized || a.status == http.StatusForbidden {
+	if a.status == http.StatusUnauthorized {
 		e.Step, e.Temporary = emailprovider.StepAuth, false
 	}
-	text := fmt.Sprintf("the webhook answered %d", a.status)
+	e.Text = fmt.Sprintf("the webhook answered %d", a.status)
 	if a.text != "" {
-		text += ": " + withoutEcho(a.text, n.content())
+		e.Text = cut(e.Text + ": " + clean.quote(a.text))
 	}
-	e.Text = clean.show(text)
 	return e
-}
-
-// withoutEcho removes from a text what it repeats of the mail, as validators of JSON do: the text is
-// kept for longer than the mail, and shown to people who may not read that.
-func withoutEcho(text string, content []byte) string {
-	found := map[string][]int{}
-	for i := range max(0, len(text)-echo+1) {
-		found[text[i:i+echo]] = append(found[text[i:i+echo]], i)
-	}
-	marks := make([]bool, len(text))
-	for i := range max(0, len(content)-echo+1) {
-		if at, ok := found[string(content[i:i+echo])]; ok {
-			for _, from := range at {
-				mark(marks, from, from+echo)
-			}
-			delete(found, string(content[i:i+echo]))
-		}
-	}
-	return replaceMarked(text, marks)
 }

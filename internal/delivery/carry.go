@@ -12,12 +12,13 @@ import (
 const maxMails = 1000
 
 // Carry hands mails to the provider of a route, one after another, and calls done once for each, in
-// order, as soon as its fate is known. It returns when done was called for all.
+// order, as soon as its fate is known. When done says that there are no more, those left are untried.
+// It returns when done was called for all.
 //
 // Over SMTP, sessions are kept between calls, for as long as the provider stays as it is. A failure
 // of the session before any of a mail was said is that mail's, and those after it are untried; after
 // one in the midst of a mail the others go on over another session.
-func (t *Transport) Carry(ctx context.Context, via emailprovider.Route, mails []emailprovider.Mail, done func(i int, d emailprovider.Delivery)) {
+func (t *Transport) Carry(ctx context.Context, via emailprovider.Route, mails []emailprovider.Mail, done func(i int, d emailprovider.Delivery) (more bool)) {
 	c := &carriage{t: t.patient, ctx: ctx, via: via, mails: mails, done: done}
 	if via.HTTP != nil {
 		c.post()
@@ -35,9 +36,10 @@ type carriage struct {
 	ctx   context.Context
 	via   emailprovider.Route
 	mails []emailprovider.Mail
-	done  func(i int, d emailprovider.Delivery)
+	done  func(i int, d emailprovider.Delivery) (more bool)
 
 	next    int       // the first mail whose fate is not known
+	stopped bool      // no other mail is to be begun
 	parcels [2]parcel // of it and the one after it
 }
 
@@ -50,7 +52,7 @@ type parcel struct {
 
 // post carries mails to a webhook, until one meets a failure that the others would meet too.
 func (c *carriage) post() {
-	for c.next < len(c.mails) && c.ctx.Err() == nil {
+	for c.more() {
 		d := c.t.post(c.ctx, c.via, c.mails[c.next])
 		c.settle(d)
 		if f := d.Failed; f != nil && (f.Step != emailprovider.StepPost || f.Temporary) {
@@ -61,9 +63,12 @@ func (c *carriage) post() {
 
 // settle tells the fate of the next mail.
 func (c *carriage) settle(d emailprovider.Delivery) {
-	c.done(c.next, d)
+	c.stopped = !c.done(c.next, d)
 	c.next++
 }
+
+// more reports whether there is another mail to begin.
+func (c *carriage) more() bool { return c.next < len(c.mails) && !c.stopped && c.ctx.Err() == nil }
 
 // sail carries mails over as many sessions as it takes, one at a time.
 func (c *carriage) sail() {
@@ -73,7 +78,7 @@ func (c *carriage) sail() {
 	}
 	defer b.leave()
 	anew := false
-	for c.next < len(c.mails) && c.ctx.Err() == nil {
+	for c.more() {
 		if err := c.parcel(c.next).err; err != nil {
 			c.refuse(err)
 			continue
@@ -100,7 +105,7 @@ func (c *carriage) sail() {
 func (c *carriage) over(s *session) (unheard bool) {
 	stop := s.until(c.ctx)
 	defer func() { s.broken = !stop() || s.broken }()
-	for c.next < len(c.mails) && s.usable() {
+	for c.next < len(c.mails) && !c.stopped && s.usable() {
 		p := c.parcel(c.next)
 		if err := p.fits(s); err != nil {
 			c.refuse(err)
@@ -112,6 +117,7 @@ func (c *carriage) over(s *session) (unheard bool) {
 		}
 		c.settle(c.delivery(s, &o, len(p.to)))
 	}
+	s.broken = s.broken || c.stopped && s.asked // the server has heard of a mail that is not to be sent
 	return false
 }
 
@@ -128,6 +134,9 @@ func (c *carriage) open() *session {
 	case err == nil:
 		s.began, s.setup = began, stepTimes(report.Steps)
 	case c.ctx.Err() == nil:
+		if f := report.Failed; f.Code != 0 { // the server may remember an attempt before
+			f.Text = w.clean.about(c.via, c.mails[c.next]).quote(f.Text)
+		}
 		c.settle(emailprovider.Delivery{Started: began, Failed: report.Failed, Steps: stepTimes(report.Steps)})
 	}
 	return s
@@ -178,14 +187,18 @@ func (c *carriage) delivery(s *session, o *outcome, recipients int) emailprovide
 		}
 		s.setup = nil
 	}
+	clean := s.clean
+	if o.failed != nil || o.refusals != nil {
+		clean = clean.about(c.via, c.mails[c.next])
+	}
 	if o.failed != nil {
-		d.Failed = c.explain(o.failed, s.clean)
+		d.Failed = c.explain(o.failed, clean)
 	}
 	if o.failed == nil || o.refused() {
 		d.Verdicts = make([]emailprovider.Verdict, recipients)
 		for i, err := range o.refusals {
 			if err != nil {
-				d.Verdicts[i].Refused = c.explain(err, s.clean)
+				d.Verdicts[i].Refused = c.explain(err, clean)
 			}
 		}
 	}

@@ -115,10 +115,11 @@ func benchCarry(b *testing.B, o delivery.Options, via emailprovider.Route) {
 				if n <= 0 {
 					return
 				}
-				t.Carry(context.Background(), via, mails[:n], func(_ int, d emailprovider.Delivery) {
+				t.Carry(context.Background(), via, mails[:n], func(_ int, d emailprovider.Delivery) bool {
 					if d.Failed != nil || d.Untried {
 						b.Error(d.Failed)
 					}
+					return true
 				})
 			}
 		})

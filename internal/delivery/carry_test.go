@@ -41,12 +41,19 @@ func newTransport(t *testing.T, o delivery.Options) *delivery.Transport {
 // carry returns what became of each mail, and holds Carry to saying it once for each, in order.
 func carry(ctx context.Context, t *testing.T, transport *delivery.Transport, via emailprovider.Route, mails []emailprovider.Mail) []emailprovider.Delivery {
 	t.Helper()
+	return carryUpTo(ctx, t, transport, via, mails, len(mails))
+}
+
+// carryUpTo is carry that wants no more after so many mails.
+func carryUpTo(ctx context.Context, t *testing.T, transport *delivery.Transport, via emailprovider.Route, mails []emailprovider.Mail, wanted int) []emailprovider.Delivery {
+	t.Helper()
 	var all []emailprovider.Delivery
-	transport.Carry(ctx, via, mails, func(i int, d emailprovider.Delivery) {
+	transport.Carry(ctx, via, mails, func(i int, d emailprovider.Delivery) bool {
 		if i != len(all) {
 			t.Errorf("mail %d is done when %d were", i, len(all))
 		}
 		all = append(all, d)
+		return len(all) < wanted
 	})
 	if len(all) != len(mails) {
 		t.Fatalf("%d of %d mails are done", len(all), len(mails))
@@ -281,6 +288,25 @@ func TestCarryKept(t *testing.T) {
 	for i, m := range s.Mails() {
 		if m.Session != 1 || m.Version != 1 || !slices.Equal(m.To, mails[i].To) || !strings.HasSuffix(string(m.Data), "\r\n.dot\r\n") {
 			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// TestCarryStopped wants no more after two of four mails.
+func TestCarryStopped(t *testing.T) {
+	for _, pipelining := range []bool{true, false} {
+		server := startHostile(t, smtptest.Script{Pipelining: pipelining})
+		transport := newTransport(t, delivery.Options{})
+		via := stored(plainRoute(server.Addr()), 1, 1)
+		if got := fates(carryUpTo(t.Context(), t, transport, via, letters(4), 2)); got != "ok, ok, untried, untried" {
+			t.Errorf("pipelining %t: %s", pipelining, got)
+		}
+		// What was said of the third must not become part of another mail.
+		if got := fates(carry(t.Context(), t, transport, via, letters(2))); got != "ok, ok" || len(server.Messages()) != 4 {
+			t.Errorf("pipelining %t: afterwards %s, the server has %d", pipelining, got, len(server.Messages()))
+		}
+		if want := map[bool]int{true: 2, false: 1}[pipelining]; server.Connections() != want {
+			t.Errorf("pipelining %t: %d connections, want %d", pipelining, server.Connections(), want)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (t *Transport) compose(from emailprovider.SMTP, mail emailprovider.Mail) (e
 // needsUTF8 reports whether an address has letters outside ASCII, in the envelope or in a header
 // (RFC 6532, section 3.2).
 func needsUTF8(from emailprovider.SMTP, mail emailprovider.Mail) bool {
-	outside := func(address string) bool { return !isASCII(address) }
+	outside := func(a string) bool { return !address.IsASCII(a) }
 	return outside(from.SenderAddress) || outside(cmp.Or(mail.ReplyTo, from.ReplyTo)) ||
 		slices.ContainsFunc(mail.Recipients, outside) ||
 		slices.ContainsFunc(mail.To, outside) || slices.ContainsFunc(mail.Cc, outside)
@@ -106,7 +106,7 @@ func checkHeader(h emailprovider.Header) error {
 		return errors.New("a further header has a name that only the service may give")
 	case !isText(h.Value):
 		return errors.New("a further header's value has a control character or is not UTF-8")
-	case !isASCII(h.Value):
+	case !address.IsASCII(h.Value):
 		return nil // encoded words have a length of their own
 	}
 	for word := range strings.SplitSeq(h.Value, " ") {
@@ -146,13 +146,4 @@ func isMessageID(s string) bool {
 	return ok && left != "" && right != "" && len(s) <= maxMessageID &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`<>()",;:\`, r) }) &&
 		!strings.Contains(right, "@")
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }

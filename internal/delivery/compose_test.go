@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mailkeep/mailkeep/internal/address"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
@@ -330,7 +331,7 @@ func checkHeadersOf(t *testing.T, from emailprovider.SMTP, m emailprovider.Mail,
 	if subject := got.value(t, "Subject"); subject != m.Subject {
 		t.Errorf("subject %q came back as %q", m.Subject, subject)
 	}
-	if isASCII(h.Value) {
+	if address.IsASCII(h.Value) {
 		words := strings.FieldsFunc(h.Value, func(r rune) bool { return r == ' ' })
 		if value := got.header.Get(h.Name); value != strings.Join(words, " ") {
 			t.Errorf("%q came back as %q", h.Value, value)
@@ -342,7 +343,7 @@ func checkHeadersOf(t *testing.T, from emailprovider.SMTP, m emailprovider.Mail,
 		if len(list) != 1 || *list[0] != (mail.Address{Name: from.SenderName, Address: from.SenderAddress}) {
 			t.Errorf("%q came back as %v", from.SenderName, list)
 		}
-	} else if isASCII(from.SenderAddress) && !strings.Contains(from.SenderAddress, "[") { // net/mail has no literals
+	} else if address.IsASCII(from.SenderAddress) && !strings.Contains(from.SenderAddress, "[") { // net/mail has no literals
 		t.Error(err)
 	}
 }

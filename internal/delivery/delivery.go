@@ -3,7 +3,7 @@
 //
 // A delivery is dial, tls, ehlo, auth, send, each a step of its own on a session, so that a failure
 // names its step. The server is not trusted: what it says is bounded while it is read, and cleaned
-// of credentials before anybody sees it. From the moment the server has accepted the message, the
+// of credentials, and of what it repeats of the mail, before anybody sees it. From the moment the server has accepted the message, the
 // mail is delivered; what happens to QUIT is nobody's business.
 //
 // Deliver and Verify have a session of their own, with somebody waiting. Carry has time, and keeps its
@@ -154,7 +154,7 @@ func (t *Transport) Deliver(ctx context.Context, via emailprovider.Route, mail e
 	defer cancel()
 	clean := newRedactor(via.Secret)
 	if err := t.deliver(ctx, via, mail, clean); err != nil {
-		return explain(ctx, err, clean)
+		return explain(ctx, err, clean.about(via, mail))
 	}
 	return nil
 }

@@ -51,7 +51,8 @@ func refused(step emailprovider.Step, text string) error {
 	return &failure{step, errors.New(text), true}
 }
 
-// explain makes a failure one that can be shown.
+// explain makes a failure one that can be shown. What a server said is without what it repeats of the
+// mail that the redactor is about.
 func explain(ctx context.Context, err error, clean *redactor) *emailprovider.DeliveryError {
 	if said, ok := errors.AsType[*emailprovider.DeliveryError](err); ok {
 		shown := *said
@@ -65,7 +66,8 @@ func explain(ctx context.Context, err error, clean *redactor) *emailprovider.Del
 	e := &emailprovider.DeliveryError{Step: f.step}
 	switch r, isReply := errors.AsType[*replyError](f.cause); {
 	case isReply:
-		e.Code, e.Temporary, e.Text = r.code, r.code/100 == 4, r.text()
+		e.Code, e.Temporary, e.Text = r.code, r.code/100 == 4, clean.quote(r.text())
+		return e
 	case f.final || isRefusal(f.cause):
 		e.Text = f.cause.Error()
 	default:

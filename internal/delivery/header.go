@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mailkeep/mailkeep/internal/address"
 )
 
 const (
@@ -102,7 +104,7 @@ func (w *writer) text(s string) {
 // foldable reports whether a text comes back as it was from a folded header without being encoded:
 // visible ASCII in short words with one space between, and nothing that looks like an encoded word.
 func foldable(s string) bool {
-	if !isASCII(s) || strings.Contains(s, "=?") {
+	if !address.IsASCII(s) || strings.Contains(s, "=?") {
 		return false
 	}
 	for word := range strings.SplitSeq(s, " ") {

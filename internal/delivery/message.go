@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/address"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
@@ -80,7 +81,7 @@ func (w *writer) further(h emailprovider.Header) {
 		return
 	}
 	w.begin(h.Name)
-	if isASCII(h.Value) {
+	if address.IsASCII(h.Value) {
 		w.words(h.Value)
 	} else {
 		w.encodedWords(h.Value)

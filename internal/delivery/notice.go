@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"strconv"
 	"time"
@@ -61,13 +60,6 @@ func newNotice(via emailprovider.Route, mail emailprovider.Mail) notice {
 		},
 		Args: args,
 	}
-}
-
-// content returns what the mail says, as it is in the body.
-func (n notice) content() []byte {
-	n.Template.To, n.Template.Cc, n.Template.ReplyTo = nil, nil, ""
-	content, _ := json.Marshal(n.Template) // has a JSON form, or the body would have none
-	return content
 }
 
 // Sign returns the value of SignatureHeader for a body.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,9 +25,12 @@ const (
 
 // redactor removes the secrets it knows from texts, in every encoding a server is likely to repeat
 // them in.
-type redactor struct{ secrets []string }
+type redactor struct {
+	secrets []string
+	mail    *content // nil until the server knows one
+}
 
-func newRedactor(known secret.Text) *redactor { return &redactor{[]string{known.Reveal()}} }
+func newRedactor(known secret.Text) *redactor { return &redactor{secrets: []string{known.Reveal()}} }
 
 // add makes the redactor know another secret.
 func (r *redactor) add(s string) { r.secrets = append(r.secrets, s) }
@@ -36,8 +40,23 @@ func (r *redactor) show(text string) string {
 	return cut(printable(r.remove(text[:min(len(text), maxRead)])))
 }
 
+// quote is show for what a server has said, and without what it repeats of the mail.
+func (r *redactor) quote(text string) string {
+	text = text[:min(len(text), maxRead)]
+	marks := r.secret(text)
+	if r.mail != nil {
+		for i, repeated := range r.mail.repeats(text) {
+			marks[i] = marks[i] || repeated
+		}
+	}
+	return cut(printable(replaceMarked(text, marks)))
+}
+
 // remove returns text without secrets.
-func (r *redactor) remove(text string) string {
+func (r *redactor) remove(text string) string { return replaceMarked(text, r.secret(text)) }
+
+// secret marks the bytes of text that are part of a secret.
+func (r *redactor) secret(text string) []bool {
 	known := newNeedles(r.secrets)
 	marks := known.find(text)
 	for _, seen := range []view{squeeze(text), unescape(text)} {
@@ -53,7 +72,7 @@ func (r *redactor) remove(text string) string {
 		}
 	}
 	spread(text, marks)
-	return replaceMarked(text, marks)
+	return marks
 }
 
 // needles are what secrets look like, in lower case.
@@ -151,22 +170,39 @@ func squeeze(text string) (v view) {
 }
 
 // escape is one character as a URL, quoted-printable, a JSON or Go string, or HTML may have it.
-var escape = regexp.MustCompile(`[%=]([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|&#x([0-9A-Fa-f]{1,6});|&#([0-9]{1,7});`)
+var escape = regexp.MustCompile(`[%=]([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|&#[xX]([0-9A-Fa-f]{1,6});|&#([0-9]{1,7});|` +
+	`\\([nrt"'/\\])|&(amp|lt|gt|quot|apos|nbsp);`)
+
+// named are the escapes without a number.
+var named = map[string]string{
+	"n": "\n", "r": "\r", "t": "\t", "amp": "&", "lt": "<", "gt": ">", "quot": `"`, "apos": "'", "nbsp": " ",
+}
 
 // unescape replaces escapes by what they stand for.
-func unescape(text string) (v view) {
-	last := 0
-	for _, m := range escape.FindAllStringSubmatchIndex(text, -1) {
-		for i := last; i < m[0]; i++ {
-			v.add(text[i:i+1], i, i+1)
-		}
-		last = m[1]
-		v.add(unescaped(text, m), m[0], m[1])
-	}
-	for i := last; i < len(text); i++ {
+func unescape(text string) view { return unescapeView(plainView(text)) }
+
+func plainView(text string) (v view) {
+	for i := range len(text) {
 		v.add(text[i:i+1], i, i+1)
 	}
 	return v
+}
+
+func unescapeView(seen view) (v view) {
+	text, last := string(seen.text), 0
+	for _, m := range escape.FindAllStringSubmatchIndex(text, -1) {
+		v.addPart(seen, last, m[0])
+		last = m[1]
+		v.add(unescaped(text, m), seen.from[m[0]], seen.to[m[1]-1])
+	}
+	v.addPart(seen, last, len(text))
+	return v
+}
+
+// addPart adds the bytes from i to j of another view.
+func (v *view) addPart(other view, i, j int) {
+	v.text = append(v.text, other.text[i:j]...)
+	v.from, v.to = append(v.from, other.from[i:j]...), append(v.to, other.to[i:j]...)
 }
 
 // unescaped returns what a match of escape stands for.
@@ -175,11 +211,15 @@ func unescaped(text string, m []int) string {
 		if m[2*group] < 0 {
 			continue
 		}
+		found := text[m[2*group]:m[2*group+1]]
+		if group > 5 {
+			return cmp.Or(named[found], found)
+		}
 		base := 16
 		if group == 5 {
 			base = 10
 		}
-		code, _ := strconv.ParseUint(text[m[2*group]:m[2*group+1]], base, 32)
+		code, _ := strconv.ParseUint(found, base, 32)
 		if group <= 2 {
 			return string([]byte{byte(code)})
 		}

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -107,7 +106,8 @@ func tokenIn(status int, body []byte) (secret.Text, error) {
 	case status != http.StatusOK:
 		return secret.Text{}, &emailprovider.DeliveryError{
 			Step:      emailprovider.StepToken,
-			Text:      strings.TrimSpace(fmt.Sprintf("the token endpoint answered %d %s", status, answer.Error)),
+			Code:      status,
+			Text:      strings.TrimSpace("from the token endpoint " + answer.Error),
 			Temporary: status >= 500 || status == http.StatusTooManyRequests,
 		}
 	case len(answer.AccessToken) > maxAccessToken:

@@ -690,7 +690,7 @@ func TestVerifyToken(t *testing.T) {
 		"refused": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
-		}, "dns tcp greeting ehlo token", "the token endpoint answered 401 invalid_client"},
+		}, "dns tcp greeting ehlo token", "from the token endpoint invalid_client"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			endpoint := httptest.NewServer(c.handler)

@@ -76,7 +76,7 @@ func (t *Transport) post(ctx context.Context, via emailprovider.Route, mail emai
 func (t *Transport) postEach(ctx context.Context, via emailprovider.Route, mail emailprovider.Mail) (
 	verdicts []emailprovider.Verdict, failed *emailprovider.DeliveryError,
 ) {
-	clean := newRedactor(via.Secret)
+	clean := newRedactor(via.Secret).about(via, mail)
 	switch {
 	case len(mail.Recipients) == 0:
 		return nil, explain(ctx, refused(emailprovider.StepRecipient, "the mail has no recipients"), clean)
@@ -91,11 +91,11 @@ func (t *Transport) postEach(ctx context.Context, via emailprovider.Route, mail 
 		case err != nil:
 			return verdicts, endpointFailure(ctx, err, clean)
 		case a.ofEndpoint():
-			return verdicts, a.failure(clean, n)
+			return verdicts, a.failure(clean)
 		case a.accepts():
 			verdicts = append(verdicts, emailprovider.Verdict{})
 		default:
-			verdicts = append(verdicts, emailprovider.Verdict{Refused: a.failure(clean, n)})
+			verdicts = append(verdicts, emailprovider.Verdict{Refused: a.failure(clean)})
 		}
 	}
 	return verdicts, nil

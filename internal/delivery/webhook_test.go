@@ -191,7 +191,7 @@ func TestWebhookAnswers(t *testing.T) {
 	var status atomic.Int32
 	r := startReceiver(t, nil, func(w http.ResponseWriter, _ string) { w.WriteHeader(int(status.Load())) })
 	tr := r.transport(Options{})
-	endpoint := []int{404, 405, 408, 410, 425, 429}
+	endpoint := []int{403, 404, 405, 408, 410, 425, 429}
 	posts := 0
 	for code := 200; code < 600; code++ {
 		status.Store(int32(code))
@@ -202,7 +202,7 @@ func TestWebhookAnswers(t *testing.T) {
 		switch {
 		case code < 300:
 			want.Verdicts = make([]emailprovider.Verdict, 1)
-		case code == 401 || code == 403:
+		case code == 401:
 			e.Step, want.Failed = emailprovider.StepAuth, e
 		case code < 400 || code >= 500 || slices.Contains(endpoint, code):
 			e.Temporary, want.Failed = true, e
@@ -237,7 +237,8 @@ func TestWebhookRecipients(t *testing.T) {
 		"down after one":      {"200 503 200 200", verdicts{"", "post 503 true", "post 503 true", "post 503 true"}, "", 2},
 		"key changed":         {"200 401 200", verdicts{"", "auth 401 true", "auth 401 true"}, "", 2},
 		"down":                {"503 200", nil, "post 503 true", 1},
-		"key refused":         {"403 200", nil, "auth 403 false", 1},
+		"key refused":         {"401 200", nil, "auth 401 false", 1},
+		"a filter before":     {"403 200", nil, "post 403 true", 1},
 		"down after refusal":  {"422 302 200", nil, "post 302 true", 2},
 		"refused, then taken": {"422 200 500 200", verdicts{"post 422 false", "", "post 500 true", "post 500 true"}, "", 3},
 	} {
@@ -285,7 +286,7 @@ func TestWebhookText(t *testing.T) {
 		"long":         {"text/plain", strings.Repeat("ü", 9000), ": " + strings.Repeat("ü", 115)},
 		"controls":     {"text/plain", "a\x1b[2Jb\x00\xff", `: a\x1b[2Jb\x00\xff`},
 		"half the key": {"application/json", `{"sent":"` + signingKey[:20] + `"}`, `: {"sent":"[redacted]"}`},
-		"the mail":     {"application/json", `{"input":{"subject":"Reset","text":"Your code is 482913; it is v`, `: {"input":[redacted]`},
+		"the mail":     {"application/json", `{"input":{"subject":"Reset","text":"Your code is 482913; it is v`, `: {"input":{"subject":"[redacted]","text":"[redacted]`},
 		"its address":  {"text/plain", "no such user: a@b.c", ": no such user: a@b.c"},
 	} {
 		r := startReceiver(t, nil, func(w http.ResponseWriter, _ string) {
