@@ -27,6 +27,7 @@ type bed struct {
 	service   *outbox.Service
 
 	keepBodies bool
+	recipients func(*outbox.Message) // forges those of claimed mails
 	stop       func()
 }
 
@@ -57,7 +58,7 @@ type carrier struct {
 }
 
 // Carry implements outbox.Carrier. As delivery does, it leaves mails untried after a session failed.
-func (c *carrier) Carry(ctx context.Context, via emailprovider.Route, mails []emailprovider.Mail, done func(int, emailprovider.Delivery)) {
+func (c *carrier) Carry(ctx context.Context, via emailprovider.Route, mails []emailprovider.Mail, done func(int, emailprovider.Delivery) bool) {
 	over := false
 	for i, mail := range mails {
 		if over {
@@ -72,8 +73,7 @@ func (c *carrier) Carry(ctx context.Context, via emailprovider.Route, mails []em
 		if play != nil {
 			d = play(ctx, via, mail)
 		}
-		over = d.Failed != nil && d.Failed.Step == emailprovider.StepAuth
-		done(i, d)
+		over = !done(i, d) || d.Failed != nil && d.Failed.Step == emailprovider.StepAuth
 	}
 }
 
@@ -90,12 +90,15 @@ func (c *carrier) playing(play func(ctx context.Context, via emailprovider.Route
 }
 
 func accept(_ context.Context, _ emailprovider.Route, mail emailprovider.Mail) emailprovider.Delivery {
-	return emailprovider.Delivery{Started: time.Now(), Verdicts: make([]emailprovider.Verdict, len(mail.Recipients))}
+	return emailprovider.Delivery{Started: time.Now(), Verdicts: make([]emailprovider.Verdict, len(mail.Recipients)), Steps: newSession}
 }
+
+// newSession are the steps of the first mail of a session.
+var newSession = []emailprovider.StepTime{{Step: emailprovider.StepDial}, {Step: emailprovider.StepAuth}, {Step: emailprovider.StepData}}
 
 func failing(step emailprovider.Step, code int, temporary bool) func(context.Context, emailprovider.Route, emailprovider.Mail) emailprovider.Delivery {
 	return func(context.Context, emailprovider.Route, emailprovider.Mail) emailprovider.Delivery {
-		return emailprovider.Delivery{Started: time.Now(), Failed: &emailprovider.DeliveryError{
+		return emailprovider.Delivery{Started: time.Now(), Steps: newSession, Failed: &emailprovider.DeliveryError{
 			Step: step, Code: code, Text: "said", Temporary: temporary,
 		}}
 	}
@@ -107,6 +110,7 @@ type store struct {
 	claim  func() error
 	extend func() error
 	settle func() error
+	forge  func(*outbox.Message)
 }
 
 func (s store) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
@@ -115,7 +119,13 @@ func (s store) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, 
 			return outbox.Claim{}, err
 		}
 	}
-	return s.DB.Claim(ctx, c)
+	claim, err := s.DB.Claim(ctx, c)
+	for i := range claim.Mails {
+		if s.forge != nil {
+			s.forge(&claim.Mails[i].Message)
+		}
+	}
+	return claim, err
 }
 
 func (s store) Extend(ctx context.Context, claims []outbox.Lease, until time.Time) ([]outbox.Lease, error) {
@@ -170,7 +180,10 @@ func (policies) Policy(context.Context, string) (emailprovider.Policy, error) {
 }
 
 // run starts an outbox on the store. The last one started takes what the test sends.
-func (b *bed) run(s store, c outbox.Carrier) (stop func()) {
+func (b *bed) run(s interface {
+	outbox.Store
+	outbox.Queue
+}, c outbox.Carrier) (stop func()) {
 	b.t.Helper()
 	service, worker := outbox.NewService(outbox.Config{
 		Store: s, Queue: s, Sealer: b.keys, Providers: b.providers, Carrier: c, Log: slog.New(slog.DiscardHandler),
@@ -188,7 +201,7 @@ func (b *bed) run(s store, c outbox.Carrier) (stop func()) {
 // restart starts the outbox anew.
 func (b *bed) restart() {
 	b.stop()
-	b.stop = b.run(store{DB: b.db}, b.carrier)
+	b.stop = b.run(store{DB: b.db, forge: b.recipients}, b.carrier)
 }
 
 // changes tells the worker of changes, as the application does.

@@ -26,22 +26,41 @@ func backoff(attempt int, jitter float64) time.Duration {
 	return min(maxBackoff, max(minBackoff, d))
 }
 
+// freeRetries is how many attempts a mail has had before a caller must leave time between them.
+const freeRetries = 5
+
+// retryAt returns when a mail is due that a caller wants to be sent now.
+func retryAt(m Message, now time.Time) time.Time {
+	if soonest := m.Changed.Add(minBackoff); m.Attempts >= freeRetries && soonest.After(now) {
+		if m.State == Queued {
+			return minTime(soonest, m.Due)
+		}
+		return soonest
+	}
+	return now
+}
+
 // sessionSteps are those before a mail is spoken of: a failure there is not the mail's.
 var sessionSteps = []emailprovider.Step{
 	emailprovider.StepDial, emailprovider.StepTLS, emailprovider.StepEHLO, emailprovider.StepStartTLS,
 	emailprovider.StepToken, emailprovider.StepAuth,
 }
 
+// codeClosing is a server's reply that it closes the connection, whatever was asked (RFC 5321, section
+// 3.8).
+const codeClosing = 421
+
 // blamesSession reports whether the provider could not be reached or used, whatever the mail. A webhook
 // that can't answer now is such a provider too.
 func blamesSession(f *emailprovider.DeliveryError) bool {
-	return f != nil && (slices.Contains(sessionSteps, f.Step) || f.Step == emailprovider.StepPost && f.Temporary)
+	return f != nil && (slices.Contains(sessionSteps, f.Step) || f.Code == codeClosing ||
+		f.Step == emailprovider.StepPost && f.Temporary)
 }
 
 // refusesCredential reports whether the provider has said that the credential is wrong.
 func refusesCredential(f *emailprovider.DeliveryError) bool {
 	return f != nil && !f.Temporary &&
-		(f.Step == emailprovider.StepToken || f.Step == emailprovider.StepAuth && f.Code >= 400)
+		(f.Step == emailprovider.StepToken && (f.Code == 400 || f.Code == 401) || f.Step == emailprovider.StepAuth && f.Code >= 400)
 }
 
 // outcome is what decide works with besides the mail and its delivery.
@@ -70,7 +89,7 @@ func decide(m ClaimedMail, d emailprovider.Delivery, o outcome) Settlement {
 		judge(s.Recipients, d)
 		s.State, s.Reason = verdict(s.Recipients, d.Failed)
 	}
-	if s.State == Queued {
+	if s.State == Queued && !s.CredentialRefused { // else the breaker holds it back
 		s.Due = minTime(o.now.Add(backoff(s.Attempt.Number, o.jitter)), m.Expires) // when Expire takes it
 	}
 	return s
@@ -147,7 +166,7 @@ func attempt(m ClaimedMail, d emailprovider.Delivery, o outcome) *Attempt {
 // unreadable is what becomes of a mail whose content does not open: the key may come back.
 func unreadable(m ClaimedMail, o outcome) Settlement {
 	return Settlement{
-		Lease: Lease{m.Instance, m.ID, m.Fence}, At: o.now, State: Queued, Recipients: m.Recipients, Keep: o.keep,
+		Lease: Lease{m.Instance, m.ID, m.Fence}, At: o.now, State: Queued, Keep: o.keep,
 		Reason: "the content can't be opened with the keyset in use",
 		Due:    minTime(o.now.Add(maxBackoff), m.Expires),
 	}

@@ -91,8 +91,16 @@ func TestDecide(t *testing.T) {
 			[]RecipientState{Pending, Accepted, Pending}, false,
 		},
 		"client secret refused": {
-			emailprovider.Delivery{Failed: failure(emailprovider.StepToken, 0, false)}, Queued, "token: said",
+			emailprovider.Delivery{Failed: failure(emailprovider.StepToken, 401, false)}, Queued, "token: 401 said",
 			[]RecipientState{Pending, Accepted, Pending}, true,
+		},
+		"token endpoint gone": {
+			emailprovider.Delivery{Failed: failure(emailprovider.StepToken, 404, false)}, Queued, "token: 404 said",
+			[]RecipientState{Pending, Accepted, Pending}, false,
+		},
+		"server closes at MAIL": {
+			emailprovider.Delivery{Failed: failure(emailprovider.StepFrom, 421, true)}, Queued, "from: 421 said",
+			[]RecipientState{Pending, Accepted, Pending}, false,
 		},
 		"webhook refuses the mail": {
 			emailprovider.Delivery{Failed: failure(emailprovider.StepPost, 422, false)}, Failed, "post: 422 said",
@@ -124,7 +132,7 @@ func TestDecide(t *testing.T) {
 			t.Errorf("%s: the claimed mail was changed:\n%s", name, diff)
 		}
 		wantDue := noon.Add(40 * time.Second) // after the third attempt
-		if c.delivery.Untried {
+		if c.delivery.Untried || c.refused {  // the breaker holds those
 			wantDue = noon
 		}
 		if s.State == Queued && !s.Due.Equal(wantDue) {

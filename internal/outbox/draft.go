@@ -30,6 +30,7 @@ const (
 
 // Draft is a mail as a caller gives it. The sender is the provider's.
 type Draft struct {
+	Caller         string // who sends it: nobody learns from an idempotency key what another one has sent
 	To, Cc, Bcc    []string
 	ReplyTo        string // the provider's if empty
 	Subject        string
@@ -83,7 +84,16 @@ func (d *Draft) check() ([]Recipient, error) {
 	return recipients, d.checkAttachments()
 }
 
+// trimmed returns the texts without the space around them.
+func trimmed(texts []string) (all []string) {
+	for _, s := range texts {
+		all = append(all, strings.TrimSpace(s))
+	}
+	return all
+}
+
 func (d *Draft) recipients() ([]Recipient, error) {
+	d.To, d.Cc, d.Bcc = trimmed(d.To), trimmed(d.Cc), trimmed(d.Bcc)
 	if n := len(d.To) + len(d.Cc) + len(d.Bcc); n == 0 || n > MaxRecipients {
 		return nil, invalid("to, cc and bcc must have 1 to %d addresses in all", MaxRecipients)
 	}
@@ -93,7 +103,6 @@ func (d *Draft) recipients() ([]Recipient, error) {
 		addresses []string
 	}{{To, d.To}, {Cc, d.Cc}, {Bcc, d.Bcc}} {
 		for i, a := range list.addresses {
-			a = strings.TrimSpace(a)
 			if err := address.Check(a); err != nil {
 				return nil, invalid("%s[%d] %s", list.kind, i, err)
 			}
@@ -132,6 +141,10 @@ var allowedHeaders = []string{
 	"List-Unsubscribe", "List-Unsubscribe-Post", "Organization", "Precedence", "References", "Sensitivity",
 }
 
+// steering are the headers, without X-, that tell mail services whom else to send a mail to, or how;
+// and our own.
+var steering = []string{"Mailkeep-", "Smtpapi-", "Mc-", "Ses-", "Mailgun-", "Pm-", "Mj-", "Msys-", "Sg-", "Mailer-"}
+
 func (d *Draft) checkHeaders() error {
 	if len(d.Headers) > MaxHeaders {
 		return invalid("headers has more than %d entries", MaxHeaders)
@@ -141,7 +154,7 @@ func (d *Draft) checkHeaders() error {
 		name := textproto.CanonicalMIMEHeaderKey(h.Name)
 		switch {
 		case !mayBring(name):
-			return invalid("headers[%d] has a name that a mail can't bring; allowed are %s, and X-… other than X-Mailkeep-…",
+			return invalid("headers[%d] has a name that a mail can't bring; allowed are %s, and X-… that steers no mail service",
 				i, strings.Join(allowedHeaders, ", "))
 		case seen[name]:
 			return invalid("headers[%d] repeats a name", i)
@@ -160,7 +173,8 @@ func mayBring(name string) bool {
 		return true
 	}
 	rest, ok := strings.CutPrefix(name, "X-")
-	return ok && rest != "" && len(name) <= 70 && !strings.HasPrefix(rest, "Mailkeep-") &&
+	return ok && rest != "" && len(name) <= 70 &&
+		!slices.ContainsFunc(steering, func(prefix string) bool { return strings.HasPrefix(rest+"-", prefix) }) &&
 		!strings.ContainsFunc(name, func(r rune) bool {
 			return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 		})

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -75,6 +76,8 @@ func TestDraft(t *testing.T) {
 		"header Bcc":            {header("bcc", "x"), "headers[0] "},
 		"header DKIM":           {header("DKIM-Signature", "x"), "headers[0] "},
 		"header X-Mailkeep":     {header("x-mailkeep-id", "x"), "headers[0] "},
+		"header X-SMTPAPI":      {header("X-SMTPAPI", "x"), "headers[0] "},
+		"header X-MC-":          {header("x-mc-bccaddress", "x"), "headers[0] "},
 		"header X-":             {header("X-", "x"), "headers[0] "},
 		"header with colon":     {header("X-A: b", "x"), "headers[0] "},
 		"header with break":     {header("X-A\r\nBcc", "x"), "headers[0] "},
@@ -123,5 +126,22 @@ func TestRecipients(t *testing.T) {
 	want := []Recipient{{"a@x.example", To, Pending, 0, ""}, {"b@x.example", To, Pending, 0, ""}, {"c@x.example", Bcc, Pending, 0, ""}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	if d.To[0] != "a@x.example" {
+		t.Errorf("the draft still has %q", d.To[0])
+	}
+}
+
+// TestFingerprint: it must be the same in the next release, or honest repeats of a call are refused. A
+// new field of a draft needs omitzero.
+func TestFingerprint(t *testing.T) {
+	d := draft(func(d *Draft) { header("X-A", "b")(d); attach("a", "text/plain", 1)(d) })
+	sum, err := fingerprint(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "5ead202b5c4bfc9fb1df36f6f3621e81b80ecbc398b601ff97c7f6808138d20b"
+	if got := hex.EncodeToString(sum); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -36,60 +35,12 @@ type lane struct {
 	until    time.Time // nothing is claimed before
 	expired  time.Time // when expired mails were last looked for
 
-	proven  credential    // that a session has worked with
-	proving chan struct{} // closed when the sender that tries another one knows; nil when none does
-}
+	probes   int       // senders that try whether it works again after failures
+	room     int       // how many sessions the server seems to take at a time
+	roomEnds time.Time // until when room counts
 
-// credential names a version of a provider's settings and secret.
-type credential struct {
-	provider          string
-	sequence, version uint64
-}
-
-// prove reports whether a sender may use a credential. One that has not worked yet is tried by one
-// sender at a time, so that a wrong one is not shown to the server many times at once: the others
-// wait until the first knows, and may not if it came to nothing. The sender says what came of it
-// with proved, which counts once.
-func (l *lane) prove(ctx context.Context, c credential) (proved func(worked bool), ok bool) {
-	for {
-		l.mu.Lock()
-		known, others := l.proven == c, l.proving
-		if !known && others == nil {
-			l.proving = make(chan struct{})
-		}
-		l.mu.Unlock()
-		switch {
-		case known:
-			return func(bool) {}, true
-		case others == nil:
-			var once sync.Once
-			return func(worked bool) { once.Do(func() { l.proved(c, worked) }) }, true
-		}
-		select {
-		case <-others:
-		case <-ctx.Done():
-			return nil, false
-		}
-		if l.failing() {
-			return nil, false
-		}
-	}
-}
-
-func (l *lane) proved(c credential, worked bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if worked {
-		l.proven = c
-	}
-	close(l.proving)
-	l.proving = nil
-}
-
-func (l *lane) failing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.failures > 0
+	proven  credential // that a session has worked with
+	proving *proof     // of another one; nil when nobody tries one
 }
 
 // join reports whether one more sender is wanted; it counts as one from then on.
@@ -97,10 +48,7 @@ func (l *lane) join(now time.Time, limit int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wakes++
-	if l.failures > 0 {
-		limit = 1 // to see whether it works again
-	}
-	if now.Before(l.until) || l.claiming > 0 || l.senders >= limit {
+	if l.claiming > 0 || l.full(l.senders+1, now, limit) {
 		return false
 	}
 	l.senders++
@@ -108,33 +56,56 @@ func (l *lane) join(now time.Time, limit int) bool {
 	return true
 }
 
+// full reports whether there may be no more than so many senders now. After failures one at a time tries
+// whether it works again, whatever the others are busy with.
+func (l *lane) full(senders int, now time.Time, limit int) bool {
+	if now.Before(l.roomEnds) {
+		limit = min(limit, l.room)
+	}
+	return now.Before(l.until) || senders > limit || l.failures > 0 && l.probes > 0
+}
+
 // glance is when a claim was begun: what was heard by then, it knows.
-type glance struct{ wakes, resumes uint64 }
+type glance struct {
+	wakes, resumes uint64
+	probe          bool // the lane was failing
+}
+
+// looked ends what begin began.
+func (l *lane) looked(seen glance) {
+	if seen.probe {
+		l.probes--
+	}
+}
 
 // begin returns how many mails to claim, and what the claim will know.
 func (l *lane) begin() (limit int, seen glance) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	seen = glance{l.wakes, l.resumes}
+	seen = glance{l.wakes, l.resumes, l.failures > 0}
 	if l.failures > 0 {
+		l.probes++
 		return 1, seen
 	}
 	return l.batch, seen
 }
 
-// claimed says that the sender has mails and looks at the queue no more for now.
-func (l *lane) claimed() {
+// claimed says that the sender has mails and looks at the queue no more for now. It reports whether there
+// was a wake since its claim that it has kept another sender from.
+func (l *lane) claimed(seen glance) (woken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claiming--
+	return l.wakes != seen.wakes
 }
 
 // again says that the sender has done its mails, and reports whether it may claim more; if not, it
 // counts no longer.
-func (l *lane) again(now time.Time) bool {
+func (l *lane) again(now time.Time, seen glance, limit int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Before(l.until) {
+	l.looked(seen)
+	if l.full(l.senders, now, limit) {
 		l.senders--
 		return false
 	}
@@ -146,6 +117,7 @@ func (l *lane) again(now time.Time) bool {
 func (l *lane) leave(seen glance, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.looked(seen)
 	if l.wakes != seen.wakes && !now.Before(l.until) {
 		return false
 	}
@@ -155,9 +127,10 @@ func (l *lane) leave(seen glance, now time.Time) bool {
 }
 
 // drop takes a sender off that ends while it claims.
-func (l *lane) drop() {
+func (l *lane) drop(seen glance) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.looked(seen)
 	l.senders--
 	l.claiming--
 }
@@ -179,12 +152,21 @@ func (l *lane) heldUntil() time.Time {
 	return l.until
 }
 
+// roomTime is how long a server is left with fewer sessions that has refused one.
+const roomTime = 5 * time.Second
+
 // failed pauses the lane after a session that came to nothing, longer each time. Sessions that fail
-// together count once, and those of a claim from before the lane was resumed not at all.
-func (l *lane) failed(now time.Time, seen glance) {
+// together count once, and those of a claim from before the lane was resumed not at all. If other
+// senders have sessions that work, the server may only take no more of them, unless the failure is
+// every session's.
+func (l *lane) failed(now time.Time, seen glance, everySession bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.resumes != seen.resumes || now.Before(l.until) {
+		return
+	}
+	if delivering := l.senders - l.claiming; !everySession && l.failures == 0 && delivering > 1 {
+		l.room, l.roomEnds = delivering-1, now.Add(roomTime)
 		return
 	}
 	pause := maxPause
@@ -212,8 +194,15 @@ func (l *lane) worked(mails int, took time.Duration) {
 func (l *lane) resume() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.failures, l.until = 0, time.Time{}
+	l.failures, l.until, l.roomEnds = 0, time.Time{}, time.Time{}
 	l.resumes++
+}
+
+// resumed reports whether the lane was resumed since a claim was begun.
+func (l *lane) resumed(seen glance) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resumes != seen.resumes
 }
 
 // mayExpire reports whether it is time to look for expired mails.

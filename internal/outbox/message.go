@@ -9,6 +9,7 @@
 package outbox
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -86,6 +87,7 @@ const (
 // Content is what a mail says. It is stored sealed only.
 type Content struct {
 	MessageID   string                     `json:"messageId"` // without angle brackets
+	Lifetime    time.Duration              `json:"lifetime"`  // of one life; RetryMessage can give it more
 	ReplyTo     string                     `json:"replyTo,omitempty"`
 	Subject     string                     `json:"subject,omitempty"`
 	Text        string                     `json:"text,omitempty"`
@@ -119,6 +121,14 @@ func (a Attempt) LoggedIn() bool {
 	return false
 }
 
+// Authenticated reports whether the provider has accepted the credential in this attempt itself, and not
+// on a session from before: only that says something of the credential as it is now.
+func (a Attempt) Authenticated() bool {
+	return a.LoggedIn() && slices.ContainsFunc(a.Steps, func(s emailprovider.StepTime) bool {
+		return s.Step == emailprovider.StepAuth || s.Step == emailprovider.StepPost
+	})
+}
+
 // Use is what came of using one version of a provider's credential.
 type Use struct {
 	Version     uint64
@@ -127,7 +137,7 @@ type Use struct {
 	LastFailure time.Time
 	FailureStep emailprovider.Step // of the last failure
 	FailureCode int
-	FailureText string
+	FailureText string    // empty for failures that are about a mail
 	Mails       uint64    // accepted
 	Failures    uint64    // attempts
 	Probe       time.Time // the breaker is open, and one mail may try at this time; zero when it is closed

@@ -12,16 +12,19 @@ const idlePause = 5 * time.Second
 
 // send claims and delivers until there is nothing to do. It is one sender of the lane.
 func (w *Worker) send(ctx context.Context, l *lane) {
+	settling := w.settler(ctx)
+	defer settling.finish()
 	for {
 		limit, seen := l.begin()
 		if w.stopping() {
-			l.drop()
+			l.drop(seen)
 			return
 		}
 		claim, err := w.claim(ctx, l, limit, seen)
 		if err != nil {
 			w.Log.ErrorContext(ctx, "mails can't be claimed; trying again", "instance", l.instance, "err", err)
 			l.hold(w.now().Add(retry), seen)
+			w.wakeAfter(l)
 		}
 		if len(claim.Mails) == 0 {
 			if l.leave(seen, w.now()) {
@@ -29,12 +32,11 @@ func (w *Worker) send(ctx context.Context, l *lane) {
 			}
 			continue
 		}
-		l.claimed()
-		if len(claim.Mails) == limit {
+		if l.claimed(seen) || len(claim.Mails) == limit {
 			w.wake(l.instance) // there may be more
 		}
-		w.deliver(ctx, l, claim, seen)
-		if !l.again(w.now()) {
+		w.deliver(ctx, l, claim, seen, settling)
+		if !l.again(w.now(), seen, w.Sessions) {
 			return
 		}
 	}
@@ -43,6 +45,9 @@ func (w *Worker) send(ctx context.Context, l *lane) {
 // claim claims mails and heeds what the claim says of the provider.
 func (w *Worker) claim(ctx context.Context, l *lane, limit int, seen glance) (Claim, error) {
 	now := w.now()
+	if err := w.keep(ctx, now); err != nil {
+		return Claim{}, err
+	}
 	claim, err := w.Queue.Claim(ctx, ClaimRequest{
 		Instance: l.instance, Now: now, Until: now.Add(w.Lease), Limit: limit, ProbeAfter: probeAfter,
 	})
@@ -56,20 +61,18 @@ func (w *Worker) claim(ctx context.Context, l *lane, limit int, seen glance) (Cl
 		l.hold(minTime(claim.Probe, now.Add(idlePause)), seen) // another process may see a new credential first
 	}
 	for _, m := range claim.Mails {
-		w.leases.add(Lease{m.Instance, m.ID, m.Fence})
+		w.leases.add(Lease{m.Instance, m.ID, m.Fence}, now.Add(w.Lease))
 		w.hub.publish(m.Message)
 	}
 	return claim, nil
 }
 
-// deliver carries claimed mails and settles them.
-func (w *Worker) deliver(ctx context.Context, l *lane, claim Claim, seen glance) {
+// deliver carries claimed mails and has them settled.
+func (w *Worker) deliver(ctx context.Context, l *lane, claim Claim, seen glance, settling *settler) {
 	started := w.now()
 	o := outcome{now: started, keep: w.KeepBodies}
-	settling := w.settler(ctx)
 	usable := false
 	defer func() {
-		settling.finish()
 		if usable {
 			l.worked(len(claim.Mails), w.now().Sub(started))
 		}
@@ -78,12 +81,13 @@ func (w *Worker) deliver(ctx context.Context, l *lane, claim Claim, seen glance)
 	if err != nil {
 		w.Log.ErrorContext(ctx, "the active provider can't be used; its mails stay queued", "instance", l.instance,
 			"provider", claim.Provider.ID, "err", err)
-		l.failed(started, seen)
+		l.failed(started, seen, true)
+		w.wakeAfter(l)
 		settling.putBack(claim.Mails, o)
 		return
 	}
 	o.via = route
-	proved, ok := l.prove(ctx, credential{route.ProviderID, route.Sequence, route.CredentialVersion})
+	proved, ok := l.prove(ctx, credential{route.ProviderID, route.Sequence, route.CredentialVersion}, seen)
 	if !ok {
 		settling.putBack(claim.Mails, o)
 		return
@@ -93,17 +97,20 @@ func (w *Worker) deliver(ctx context.Context, l *lane, claim Claim, seen glance)
 	if len(mails) == 0 {
 		return
 	}
-	w.Carrier.Carry(ctx, route, mails, func(i int, d emailprovider.Delivery) {
+	w.Carrier.Carry(ctx, route, mails, func(i int, d emailprovider.Delivery) (more bool) {
 		o.now, o.jitter = w.now(), w.jitter()
 		switch {
 		case blamesSession(d.Failed):
 			usable = false
-			l.failed(o.now, seen)
-		case !d.Untried:
+			l.failed(o.now, seen, refusesCredential(d.Failed))
+			w.wakeAfter(l)
+		case len(d.Steps) > 0: // else the provider has not heard of it
 			usable = true
 			proved(true)
 		}
 		settling.add(claimed[i], decide(claimed[i], d, o))
+		// The provider may have been changed or removed since, and a mail's life may be over.
+		return !l.resumed(seen) && (i+1 == len(claimed) || claimed[i+1].Expires.After(o.now))
 	})
 }
 
@@ -112,7 +119,7 @@ func (w *Worker) open(claimed []ClaimedMail, settling *settler, o outcome) ([]em
 	mails := make([]emailprovider.Mail, 0, len(claimed))
 	kept := make([]ClaimedMail, 0, len(claimed))
 	for _, m := range claimed {
-		c, err := openContent(w.Sealer, m.Instance, m.ID, m.Content)
+		c, err := openContent(w.Sealer, m.Message, m.Content)
 		if err != nil {
 			w.Log.Error("the content of a mail does not open; it stays queued", "instance", m.Instance, "message", m.ID,
 				"key_id", m.Content.KeyID, "err", err)

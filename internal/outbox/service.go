@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/address"
@@ -107,14 +108,17 @@ func (s *Service) Send(ctx context.Context, instance string, d Draft) (id string
 	if err != nil {
 		return "", err
 	}
+	then := s.hub.hold(m.ID)
 	kept, err := s.Store.Accept(ctx, m, sealed)
 	if errors.Is(err, ErrKeyTaken) {
+		then()
 		return s.repeated(kept, d)
 	}
 	if err != nil {
+		then()
 		return "", err
 	}
-	s.hub.publish(kept)
+	then(kept)
 	s.worker.wake(instance)
 	return kept.ID, nil
 }
@@ -133,8 +137,8 @@ func (s *Service) seal(m *Message, d Draft, active emailprovider.Provider) (Seal
 		}
 		m.Fingerprint = sealed.Ciphertext
 	}
-	return sealContent(s.Sealer, m.Instance, m.ID, Content{
-		MessageID: m.ID + "@" + domainOf(active), ReplyTo: d.ReplyTo, Subject: d.Subject, Text: d.Text, HTML: d.HTML,
+	return sealContent(s.Sealer, *m, Content{
+		MessageID: m.ID + "@" + domainOf(active), Lifetime: m.Expires.Sub(m.Created), ReplyTo: d.ReplyTo, Subject: d.Subject, Text: d.Text, HTML: d.HTML,
 		Headers: d.Headers, Attachments: d.Attachments,
 	})
 }
@@ -142,20 +146,11 @@ func (s *Service) seal(m *Message, d Draft, active emailprovider.Provider) (Seal
 // domainOf is the right side of Message-IDs.
 func domainOf(p emailprovider.Provider) string {
 	if p.SMTP != nil {
-		if _, domain, ok := address.Split(p.SMTP.SenderAddress); ok && isASCII(domain) {
+		if _, domain, ok := address.Split(p.SMTP.SenderAddress); ok && address.IsASCII(domain) && !strings.HasPrefix(domain, "[") {
 			return domain
 		}
 	}
-	return "mailkeep.invalid" // webhooks have no sender (RFC 2606, section 2)
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
+	return "mailkeep.invalid" // RFC 2606, section 2
 }
 
 // takenBefore answers a call that can take no new mail: only a repeated one gets its answer again.
@@ -201,7 +196,8 @@ func (s *Service) Get(ctx context.Context, instance, id string) (Message, []Atte
 
 // Content returns what a mail says while it is kept.
 func (s *Service) Content(ctx context.Context, instance, id string) (Content, error) {
-	if _, err := s.Store.Message(ctx, instance, id); err != nil {
+	m, err := s.Store.Message(ctx, instance, id)
+	if err != nil {
 		return Content{}, explain(err)
 	}
 	sealed, err := s.Store.Content(ctx, instance, id)
@@ -211,7 +207,7 @@ func (s *Service) Content(ctx context.Context, instance, id string) (Content, er
 	if err != nil {
 		return Content{}, err
 	}
-	c, err := openContent(s.Sealer, instance, id, sealed)
+	c, err := openContent(s.Sealer, m, sealed)
 	if err != nil {
 		return Content{}, errUnreadable.Because(err)
 	}
@@ -233,23 +229,42 @@ func (s *Service) List(ctx context.Context, instance string, f Filter) (page []M
 	return page[:limit], page[limit-1].ID, nil
 }
 
-// Retry makes a mail due at once: a queued one now, one that failed or expired in a new life.
+// Retry makes a mail due at once, or after some attempts as soon as the shortest time between two has
+// passed: a queued one in its present life, one that failed or expired in a new one.
 func (s *Service) Retry(ctx context.Context, instance, id string) (Message, error) {
-	now := s.now()
+	c, err := s.Content(ctx, instance, id)
+	if errors.Is(err, errErased) {
+		return Message{}, s.refuseRetry(ctx, instance, id)
+	}
+	if err != nil {
+		return Message{}, err
+	}
 	m, err := s.Store.Message(ctx, instance, id)
 	if err != nil {
 		return Message{}, explain(err)
 	}
-	m, err = s.Store.Requeue(ctx, instance, id, now, now.Add(m.Expires.Sub(m.Created)))
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Message{}, errRetryErased
-	case err != nil:
+	now := s.now()
+	then := s.hub.hold(id)
+	m, err = s.Store.Requeue(ctx, instance, id, retryAt(m, now), now.Add(c.Lifetime))
+	if err != nil {
+		then()
 		return Message{}, explain(err)
 	}
-	s.hub.publish(m)
+	then(m)
 	s.worker.wake(instance)
 	return m, nil
+}
+
+// refuseRetry says why a mail without content can't be sent again.
+func (s *Service) refuseRetry(ctx context.Context, instance, id string) error {
+	m, err := s.Store.Message(ctx, instance, id)
+	switch {
+	case err != nil:
+		return explain(err)
+	case m.State == Failed || m.State == Expired:
+		return errRetryErased
+	}
+	return explain(ErrState)
 }
 
 // Cancel cancels a mail that waits for an attempt.

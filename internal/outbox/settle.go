@@ -7,7 +7,8 @@ import (
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
-// settler settles mails while others are still carried.
+// settler settles what a sender has carried, while it claims and carries more. A sender can't be ahead of
+// it by more than its channel has room for.
 type settler struct {
 	w       *Worker
 	ctx     context.Context
@@ -63,13 +64,24 @@ func (s *settler) run() {
 	}
 }
 
-// settle records settlements; while the store fails it tries again until their leases have passed.
-// Afterwards somebody else sends the mails again.
+// settle records settlements. While the store fails it tries again, until another worker has all of
+// the mails or this one is broken off; then they are sent again.
 func (w *Worker) settle(ctx context.Context, batch []settled) {
 	settlements := make([]Settlement, len(batch))
+	var putBack []string
 	for i := range batch {
-		settlements[i] = batch[i].what
+		if settlements[i] = batch[i].what; settlements[i].State == Queued {
+			putBack = append(putBack, settlements[i].ID)
+		}
 	}
+	var made []Message
+	then := w.hub.hold(putBack...)
+	defer func() {
+		then(made...)
+		if len(putBack) > 0 {
+			w.nudge()
+		}
+	}()
 	refused, err := w.Queue.Settle(context.WithoutCancel(ctx), settlements)
 	for wait := 50 * time.Millisecond; err != nil; wait = min(2*wait, 5*time.Second) {
 		w.Log.ErrorContext(ctx, "mails can't be settled; trying again", "mails", len(batch), "err", err)
@@ -87,35 +99,50 @@ func (w *Worker) settle(ctx context.Context, batch []settled) {
 		switch {
 		case err != nil:
 		case lost[b.what.Lease]:
-			w.Log.WarnContext(ctx, "a mail was taken over before it was settled; it may be sent twice", "instance", b.mail.Instance, "message", b.mail.ID)
+			made = append(made, w.takenOver(ctx, b)...)
 		default:
-			w.record(ctx, b)
+			made = append(made, w.record(ctx, b))
 		}
 	}
 }
 
-// record tells of a mail that is settled, or back in the queue.
-func (w *Worker) record(ctx context.Context, b settled) {
+// takenOver returns a mail, as it is, whose settlement was refused: another worker has taken it, or an
+// earlier call that seemed to fail has settled it.
+func (w *Worker) takenOver(ctx context.Context, b settled) []Message {
+	m, err := w.Store.Message(context.WithoutCancel(ctx), b.mail.Instance, b.mail.ID)
+	if err != nil {
+		w.Log.ErrorContext(ctx, "a mail can't be read", "instance", b.mail.Instance, "message", b.mail.ID, "err", err)
+		return nil
+	}
+	if a := b.what.Attempt; m.State != b.what.State || a != nil && m.Attempts != a.Number {
+		w.Log.WarnContext(ctx, "a mail was taken over before it was settled; it may be sent twice", "instance", m.Instance, "message", m.ID)
+	}
+	return []Message{m}
+}
+
+// record logs what became of a mail that is settled, or back in the queue, and returns it.
+func (w *Worker) record(ctx context.Context, b settled) Message {
 	m, s := b.mail.Message, b.what
 	m.State, m.Reason, m.Recipients, m.Changed, m.Due = s.State, s.Reason, s.Recipients, s.At, s.Due
 	if a := s.Attempt; a != nil {
 		m.Attempts, m.ProviderID, m.CredentialVersion = a.Number, a.ProviderID, a.CredentialVersion
 	}
-	w.hub.publish(m)
 	switch s.State {
 	case Queued:
 		if s.Attempt == nil {
-			return
+			break
 		}
 		w.Log.WarnContext(ctx, "mail not sent yet", "instance", m.Instance, "message", m.ID, "attempt", m.Attempts,
-			"provider", m.ProviderID, "credential_version", m.CredentialVersion, "next", s.Due, "reason", m.Reason)
+			"provider", m.ProviderID, "credential_version", m.CredentialVersion, "step", s.Attempt.Step, "code", s.Attempt.Code,
+			"next", s.Due)
 	case Failed:
-		w.Log.ErrorContext(ctx, "mail failed", "instance", m.Instance, "message", m.ID, "attempt", m.Attempts,
-			"provider", m.ProviderID, "credential_version", m.CredentialVersion, "reason", m.Reason)
+		w.Log.WarnContext(ctx, "mail failed", "instance", m.Instance, "message", m.ID, "attempt", m.Attempts,
+			"provider", m.ProviderID, "credential_version", m.CredentialVersion, "step", s.Attempt.Step, "code", s.Attempt.Code)
 	default:
 		w.Log.DebugContext(ctx, "mail "+string(s.State), "instance", m.Instance, "message", m.ID, "attempt", m.Attempts,
 			"provider", m.ProviderID, "credential_version", m.CredentialVersion)
 	}
+	return m
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -69,8 +69,9 @@ type Queue interface {
 	// Settle records what became of claimed mails, all or none, and returns those that it refused
 	// because the fence is not the present one or the mail is not being sent: nothing is recorded
 	// of these (Fence). A mail in a final state loses its content unless s.Keep is true (Settle).
-	// Attempts also count in the uses of their provider's credential (Uses); one that ends with the
-	// credential refused opens the breaker, one that is logged in closes it (Breaker). If the
+	// Attempts also count in the uses of their provider's credential, with the text of a failure that is not about
+	// the mail (Uses); one that ends with the
+	// credential refused opens the breaker, one that has authenticated closes it (Breaker). If the
 	// provider's credential is not at the attempt's version any more when it was refused, the mail
 	// is due at once (Superseded).
 	Settle(ctx context.Context, settlements []Settlement) (refused []Lease, err error)
@@ -136,9 +137,9 @@ type Settlement struct {
 	At         time.Time
 	State      State // any but Sending and Cancelled; Queued puts it back
 	Reason     string
-	Due        time.Time // for Queued
-	Recipients []Recipient
-	Attempt    *Attempt // nil if nothing was tried
+	Due        time.Time   // for Queued
+	Recipients []Recipient // as they are now; none if they are as they were
+	Attempt    *Attempt    // nil if nothing was tried
 	// CredentialRefused: the provider said that the credential is wrong, and the attempt is not the
 	// mail's fault.
 	CredentialRefused bool

@@ -2,25 +2,41 @@ package outbox
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mailkeep/mailkeep/internal/fault"
 )
 
-// watchBuffer is how many changes a watcher may be behind.
-const watchBuffer = 1024
+const (
+	// watchBuffer is how many changes a watcher may be behind.
+	watchBuffer = 1024
+	// maxWatchers bounds the watchers of one instance.
+	maxWatchers = 100
+)
 
-var errSlow = fault.New(fault.Aborted, "MAILKEEP-SLOW", "changes came faster than they were read; list and watch again")
+var (
+	errSlow     = fault.New(fault.Aborted, "MAILKEEP-SLOW", "changes came faster than they were read; list and watch again")
+	errWatchers = fault.Newf(fault.ResourceExhausted, "MAILKEEP-WATCHERS", "%d others are watching already", maxWatchers)
+)
 
-// Watch calls send with every change of state from now on: of one mail, beginning with how it is and
-// ending when it is settled, or of all mails of the instance, until ctx ends; with a tag, of those
-// that have it only. It sees the changes that this process makes.
-func (s *Service) Watch(ctx context.Context, instance, id, tag string, send func(Message) error) error {
-	w := s.hub.add(instance, id, tag)
+// Watch calls send with every change of state from now on, which is when begun is called, if any: of one
+// mail, beginning with how it is and ending when it is settled, or of all mails of the instance, until
+// ctx ends; with a tag, of those that have it only. It sees the changes that this process makes.
+func (s *Service) Watch(ctx context.Context, instance, id, tag string, begun func() error, send func(Message) error) error {
+	w, err := s.hub.add(instance, id, tag)
+	if err != nil {
+		return err
+	}
 	defer s.hub.remove(w)
+	if begun != nil {
+		if err := begun(); err != nil {
+			return err
+		}
+	}
 	var last Message
 	if id != "" {
-		var err error
 		if last, err = s.Store.Message(ctx, instance, id); err != nil {
 			return explain(err)
 		}
@@ -39,61 +55,129 @@ func (s *Service) Watch(ctx context.Context, instance, id, tag string, send func
 			if id != "" && m.Changed.Before(last.Changed) {
 				continue // what is newer was read from the store already
 			}
-			if err := send(m); err != nil || id != "" && !m.State.Open() {
+			if err := send(*m); err != nil || id != "" && !m.State.Open() {
 				return err
 			}
 		}
 	}
 }
 
-// hub hands changes of mails to watchers.
+// hub hands changes of mails to watchers, those of one mail in the order in which they were made.
 type hub struct {
-	mu       sync.RWMutex
+	watched atomic.Int64 // how many watchers there are, so that nobody prepares what nobody reads
+
+	mu       sync.Mutex
 	watchers map[*watcher]struct{}
+	held     map[string]*held // by id
+}
+
+// held is what has come of a mail while an earlier change of it is not told yet.
+type held struct {
+	by    int
+	later []Message
 }
 
 type watcher struct {
 	instance, id, tag string
-	changes           chan Message // closed when it was full
-	closed            bool         // guarded by hub.mu
+	changes           chan *Message // closed when it was full; nobody changes what it has
+	closed            bool          // guarded by hub.mu
 }
 
-func newHub() *hub { return &hub{watchers: map[*watcher]struct{}{}} }
+func newHub() *hub { return &hub{watchers: map[*watcher]struct{}{}, held: map[string]*held{}} }
 
-func (h *hub) add(instance, id, tag string) *watcher {
-	w := &watcher{instance: instance, id: id, tag: tag, changes: make(chan Message, watchBuffer)}
+func (h *hub) add(instance, id, tag string) (*watcher, error) {
+	w := &watcher{instance: instance, id: id, tag: tag, changes: make(chan *Message, watchBuffer)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	others := 0
+	for other := range h.watchers {
+		if other.instance == instance {
+			others++
+		}
+	}
+	if others >= maxWatchers {
+		return nil, errWatchers
+	}
 	h.watchers[w] = struct{}{}
-	return w
+	h.watched.Add(1)
+	return w, nil
 }
 
 func (h *hub) remove(w *watcher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.watchers, w)
+	h.watched.Add(-1)
 }
 
-// watched reports whether anybody watches, so that nobody prepares what nobody reads.
-func (h *hub) watched() bool {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return len(h.watchers) > 0
-}
-
-// publish never waits: a watcher that is too slow is dropped.
+// publish tells of a change, after those that are held for.
 func (h *hub) publish(m Message) {
-	if !h.watched() {
+	if h.watched.Load() == 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if hold, ok := h.held[m.ID]; ok {
+		hold.later = append(hold.later, m)
+		return
+	}
+	h.tell(m)
+}
+
+// hold begins a change of mails that others may change again as soon as it is made: what they publish
+// waits until then is called with the change that there was, if any.
+func (h *hub) hold(ids ...string) (then func(made ...Message)) {
+	if h.watched.Load() == 0 {
+		return func(made ...Message) {
+			for _, m := range made {
+				h.publish(m)
+			}
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		if h.held[id] == nil {
+			h.held[id] = &held{}
+		}
+		h.held[id].by++
+	}
+	return func(made ...Message) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, m := range made {
+			// Whoever holds the mail besides has a change to tell that came before.
+			if hold := h.held[m.ID]; hold != nil && (hold.by > 1 || !slices.Contains(ids, m.ID)) {
+				hold.later = append(hold.later, m)
+				continue
+			}
+			h.tell(m)
+		}
+		for _, id := range ids {
+			h.release(id)
+		}
+	}
+}
+
+func (h *hub) release(id string) {
+	hold := h.held[id]
+	if hold.by--; hold.by > 0 {
+		return
+	}
+	delete(h.held, id)
+	for _, m := range hold.later {
+		h.tell(m)
+	}
+}
+
+// tell never waits: a watcher that is too slow is dropped.
+func (h *hub) tell(m Message) {
 	for w := range h.watchers {
 		if w.closed || w.instance != m.Instance || w.id != "" && w.id != m.ID || w.tag != "" && w.tag != m.Tag {
 			continue
 		}
 		select {
-		case w.changes <- m:
+		case w.changes <- &m:
 		default:
 			close(w.changes)
 			w.closed = true

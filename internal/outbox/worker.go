@@ -29,10 +29,11 @@ const (
 // Carrier takes mails to where they are sent.
 type Carrier interface {
 	// Carry hands mails to the provider of a route, one after another, and calls done once for each,
-	// in their order, as soon as its fate is known. It returns when done was called for all.
+	// in their order, as soon as its fate is known. When done says that there are no more, those left
+	// are untried. It returns when done was called for all.
 	//
 	// The end of ctx breaks off what is under way.
-	Carry(ctx context.Context, via emailprovider.Route, mails []emailprovider.Mail, done func(i int, d emailprovider.Delivery))
+	Carry(ctx context.Context, via emailprovider.Route, mails []emailprovider.Mail, done func(i int, d emailprovider.Delivery) (more bool))
 }
 
 // Worker sends what a Service has taken. Each instance has a lane of its own, so that one's slow
@@ -46,12 +47,20 @@ type Worker struct {
 	lanes   map[string]*lane
 	running context.Context // of deliveries; nil when Run is not under way
 	senders sync.WaitGroup
+	nudged  chan struct{} // something is due earlier than Run may think
 
 	leases leases
 }
 
 func newWorker(c Config, h *hub) *Worker {
-	return &Worker{Config: c, hub: h, jitter: rand.Float64, lanes: map[string]*lane{}}
+	return &Worker{Config: c, hub: h, jitter: rand.Float64, lanes: map[string]*lane{}, nudged: make(chan struct{}, 1)}
+}
+
+// wakeAfter wakes the lane when its hold is over, if it still is held for that.
+func (w *Worker) wakeAfter(l *lane) {
+	if wait := l.heldUntil().Sub(w.now()); wait > 0 {
+		time.AfterFunc(wait, func() { w.wake(l.instance) })
+	}
 }
 
 // Run sends mails until ctx ends; then nothing more is claimed, and what is under way has the grace
@@ -93,6 +102,7 @@ func (w *Worker) schedule(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-w.nudged:
 		case <-timer.C:
 		}
 		timer.Reset(w.tick(ctx))
@@ -132,6 +142,9 @@ func (w *Worker) expire(ctx context.Context, instance string) {
 	if !w.lane(instance).mayExpire(now) {
 		return
 	}
+	if err := w.keep(ctx, now); err != nil {
+		return
+	}
 	for {
 		expired, err := w.Queue.Expire(ctx, instance, now, expireBatch, w.KeepBodies)
 		if err != nil {
@@ -141,7 +154,7 @@ func (w *Worker) expire(ctx context.Context, instance string) {
 			return
 		}
 		for _, m := range expired {
-			w.Log.WarnContext(ctx, "mail expired", "instance", instance, "message", m.ID, "attempts", m.Attempts, "reason", m.Reason)
+			w.Log.WarnContext(ctx, "mail expired", "instance", instance, "message", m.ID, "attempts", m.Attempts)
 			w.hub.publish(m)
 		}
 		if len(expired) < expireBatch {
@@ -161,6 +174,14 @@ func (w *Worker) wake(instance string) {
 	if l.join(w.now(), w.Sessions) {
 		ctx := w.running
 		w.senders.Go(func() { w.send(ctx, l) })
+	}
+}
+
+// nudge makes Run look at the queue again.
+func (w *Worker) nudge() {
+	select {
+	case w.nudged <- struct{}{}:
+	default: // it will anyway
 	}
 }
 

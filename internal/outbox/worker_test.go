@@ -282,6 +282,7 @@ func TestStoreDown(t *testing.T) {
 func TestStop(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		b.activate(us)
+		b.stop() // the other one
 		var ids []string
 		mine := &carrier{}
 		mine.playing(func(ctx context.Context, via emailprovider.Route, mail emailprovider.Mail) emailprovider.Delivery {
@@ -292,7 +293,6 @@ func TestStop(t *testing.T) {
 				return failing(emailprovider.StepData, 0, true)(ctx, via, mail)
 			}
 		})
-		b.carrier.playing(failing(emailprovider.StepDial, 0, true)) // the other one gets nowhere
 		stop := b.run(store{DB: b.db}, mine)
 		for range 30 {
 			ids = append(ids, b.send(us))

@@ -27,7 +27,6 @@ type DB struct {
 	now      func() time.Time
 	patience time.Duration // for a whole write, waiting included
 	hot      statements
-	mails    outboxStatements
 	group    group
 
 	providers *cache[providerKey, providerRow]
@@ -39,7 +38,7 @@ const patience = 5500 * time.Millisecond
 
 // statements are prepared once, because parsing them would cost more than running them.
 type statements struct {
-	provider, active, tokenByHash *sql.Stmt // of reader; for those of the writer see line
+	provider, active, tokenByHash, message *sql.Stmt // of reader; for those of the writer see line
 }
 
 func (db *DB) prepare(ctx context.Context) error {
@@ -50,6 +49,7 @@ func (db *DB) prepare(ctx context.Context) error {
 		{&db.hot.provider, selectProvider},
 		{&db.hot.active, selectActive},
 		{&db.hot.tokenByHash, selectTokenByHash},
+		{&db.hot.message, selectMessage},
 	} {
 		stmt, err := db.reader.PrepareContext(ctx, s.query)
 		if err != nil {
@@ -57,7 +57,7 @@ func (db *DB) prepare(ctx context.Context) error {
 		}
 		*s.to = stmt
 	}
-	return db.prepareOutbox(ctx)
+	return nil
 }
 
 // Close ends all connections. Everything acknowledged is durable without it.

@@ -26,7 +26,7 @@ type group struct {
 // job is a write of one caller.
 type job struct {
 	do    func(*line) error
-	clean bool      // do leaves nothing behind when it fails
+	clean bool      // do seldom fails after it has changed something
 	cache droppable // of what do changes; nil for none
 
 	begun, withdrawn bool // of which at most one becomes true; under group.mu
@@ -42,8 +42,8 @@ type droppable interface{ drop(writes int) }
 // write runs f in a transaction, which it may share with others, and makes it durable. When it
 // returns an error nothing has changed, except for errOutcomeUnknown.
 //
-// f may run after write has returned errOutcomeUnknown, so what it sets is to be read only when
-// write returned nil.
+// f may run after write has returned errOutcomeUnknown, and more than once, so what it sets is to be
+// read only when write returned nil.
 //
 // ctx and the store's patience bound the wait for f to begin, the patience alone bounds it from
 // then on. Inside, f uses the context it is given.
@@ -51,10 +51,10 @@ func (db *DB) write(ctx context.Context, f func(context.Context, *sql.Tx) error)
 	return db.await(ctx, &job{do: inTx(f)})
 }
 
-// writeClean is write for an f that leaves nothing behind when it returns an error: its statements
-// then have changed nothing, and none has failed. It is spared a savepoint.
-func (db *DB) writeClean(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
-	return db.await(ctx, &job{do: inTx(f), clean: true})
+// writeClean is write for an f that seldom fails after it has changed something. It is spared a
+// savepoint; when it does fail so, everything it shares the transaction with is done again.
+func (db *DB) writeClean(ctx context.Context, f func(*line) error) error {
+	return db.await(ctx, &job{do: f, clean: true})
 }
 
 // inTx is f as a job does it.
@@ -162,8 +162,12 @@ func (db *DB) commitBatch() {
 	l, err := db.begin()
 	jobs := db.group.take() // Only now: others have come while the transaction was waited for.
 	if err == nil {
-		err = db.runBatch(l, jobs)
-		_ = l.conn.Close() // Back to the pool, whatever became of it.
+		err = db.runBatch(l, jobs, false)
+	}
+	if errors.Is(err, errUnclean) {
+		if l, err = db.begin(); err == nil {
+			err = db.runBatch(l, jobs, true)
+		}
 	}
 	if err != nil {
 		err = db.failedWrite(err)
@@ -189,8 +193,12 @@ func (db *DB) begin() (*line, error) {
 	return &line{tx: tx, conn: conn}, nil
 }
 
-// runBatch returns an error if it is the outcome of all jobs.
-func (db *DB) runBatch(l *line, jobs []*job) error {
+// errUnclean: a job that shared the transaction without a savepoint has failed and left something.
+var errUnclean = errors.New("sqlstore: a failed write left something behind")
+
+// runBatch returns an error if it is the outcome of all jobs. If careful, clean ones have savepoints too.
+func (db *DB) runBatch(l *line, jobs []*job, careful bool) error {
+	defer func() { _ = l.conn.Close() }() // Back to the pool, whatever became of it.
 	runaway := time.AfterFunc(db.patience, l.end)
 	defer runaway.Stop()
 	succeeded := false
@@ -198,7 +206,13 @@ func (db *DB) runBatch(l *line, jobs []*job) error {
 		if !db.group.begin(j) {
 			continue
 		}
-		if err := db.runJob(l, j, len(jobs) > 1 && !j.clean); err != nil {
+		savepoint := len(jobs) > 1 && (careful || !j.clean)
+		l.changed = false
+		err := db.runJob(l, j, savepoint)
+		if err == nil && j.err != nil && l.changed && !savepoint && len(jobs) > 1 {
+			err = errUnclean
+		}
+		if err != nil {
 			l.end()
 			return err
 		}

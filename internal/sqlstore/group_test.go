@@ -181,7 +181,7 @@ func testGroupFailures(t *testing.T) {
 	before := commits(t, path)
 	bug := errors.New("a bug")
 	clean := func() error {
-		return db.writeClean(t.Context(), func(context.Context, *sql.Tx) error { return bug })
+		return db.writeClean(t.Context(), func(*line) error { return bug })
 	}
 	errs := batch(t, db, nil,
 		addInstance(t, db, "a", nil), addInstance(t, db, "b", bug), clean, addInstance(t, db, "a", nil), addInstance(t, db, "c", nil))
@@ -202,6 +202,55 @@ func testGroupFailures(t *testing.T) {
 	wantInstances(t, db, "a", "c")
 	if n := commits(t, path) - before; n != 1 {
 		t.Errorf("%d commits after writes that failed, want 1", n)
+	}
+}
+
+// TestGroupUnclean has writes that are spared a savepoint fail after they have changed something: the
+// others are made all the same, and once.
+func TestGroupUnclean(t *testing.T) { synctest.Test(t, testGroupUnclean) }
+
+func testGroupUnclean(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	db := openAt(t, path, Options{})
+	before := commits(t, path)
+	bug := errors.New("a bug")
+	add := func(id string, err error) func() error {
+		return func() error {
+			return db.writeClean(t.Context(), func(l *line) error {
+				_, failed := l.exec(`INSERT INTO instances (id, created) VALUES ($1, 0)`, id)
+				return errors.Join(failed, err)
+			})
+		}
+	}
+	count := func() error {
+		return db.writeClean(t.Context(), func(l *line) error {
+			_, err := l.number(`UPDATE instances SET sequence = sequence + 1 WHERE id = 'default' RETURNING sequence`)
+			return errors.Join(err, bug)
+		})
+	}
+	errs := batch(t, db, nil, add("a", nil), addInstance(t, db, "b", nil), add("c", bug), count, add("d", nil))
+	for i, err := range errs {
+		if failed := i == 2 || i == 3; errors.Is(err, bug) != failed || !failed && err != nil {
+			t.Errorf("write %d: %v", i, err)
+		}
+	}
+	wantInstances(t, db, "a", "b", "d")
+	if n := commits(t, path) - before; n != 1 {
+		t.Errorf("%d commits, want 1", n)
+	}
+	if err := add("e", bug)(); !errors.Is(err, bug) {
+		t.Errorf("alone: %v", err)
+	}
+	if errs := batch(t, db, nil, count, count); !errors.Is(errs[0], bug) || !errors.Is(errs[1], bug) {
+		t.Errorf("outcomes: %v", errs)
+	}
+	if errs := batch(t, db, nil, count, add("f", nil)); !errors.Is(errs[0], bug) || errs[1] != nil {
+		t.Errorf("outcomes: %v", errs)
+	}
+	wantInstances(t, db, "a", "b", "d", "f")
+	var sequence int
+	if err := db.reader.QueryRowContext(t.Context(), `SELECT sequence FROM instances WHERE id = 'default'`).Scan(&sequence); err != nil || sequence != 0 {
+		t.Errorf("sequence %d, %v: something of a failed write was kept", sequence, err)
 	}
 }
 

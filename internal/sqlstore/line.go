@@ -15,6 +15,8 @@ type line struct {
 	tx   *sql.Tx
 	conn *sql.Conn
 	over bool // the transaction; under the lock of conn.Raw
+
+	changed bool // something, since somebody has set this to false
 }
 
 // exec returns how many rows the statement touched. It is prepared once.
@@ -26,6 +28,7 @@ func (l *line) exec(query string, args ...any) (n int64, err error) {
 		}
 		return err
 	})
+	l.changed = l.changed || n > 0
 	return n, err
 }
 
@@ -38,22 +41,44 @@ func (l *line) execOne(none error, query string, args ...any) error {
 	return err
 }
 
-// number returns the whole number that the query answers, or sql.ErrNoRows.
+// number returns the whole number that the query answers, or sql.ErrNoRows. The query may change rows.
 func (l *line) number(query string, args ...any) (n int64, err error) {
-	err = l.run(query, args, func(s hotStmt, values []driver.NamedValue) error {
+	err = l.one(query, args, func(row scanner) error { return row.Scan(&n) })
+	l.changed = l.changed || err == nil
+	return n, err
+}
+
+// one calls f with the first row that the query answers; if there is none, the answer is sql.ErrNoRows.
+func (l *line) one(query string, args []any, f func(scanner) error) error {
+	none := true
+	err := l.each(query, args, func(row scanner) (more bool, err error) {
+		none = false
+		return false, f(row)
+	})
+	if err == nil && none {
+		return sql.ErrNoRows
+	}
+	return err
+}
+
+// each calls f with each row that the query answers, until f wants no more. f can't use the line.
+func (l *line) each(query string, args []any, f func(scanner) (more bool, err error)) error {
+	return l.run(query, args, func(s hotStmt, values []driver.NamedValue) error {
 		rows, err := s.QueryContext(context.Background(), values)
 		if err != nil {
 			return err
 		}
-		var row [1]driver.Value
-		err = rows.Next(row[:])
-		if errors.Is(err, io.EOF) {
-			err = sql.ErrNoRows
+		row := make(rawRow, len(rows.Columns()))
+		for more := true; more && err == nil; {
+			if err = rows.Next(row); err == nil {
+				more, err = f(row)
+			}
 		}
-		n, _ = row[0].(int64)
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
 		return errors.Join(err, rows.Close())
 	})
-	return n, err
 }
 
 // run runs f with the prepared statement while nobody else has the connection, unless the

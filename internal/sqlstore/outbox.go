@@ -24,54 +24,6 @@ const (
 	selectContent      = `SELECT key_id, ciphertext FROM message_contents WHERE instance = $1 AND id = $2`
 )
 
-// outboxStatements are as statements.
-type outboxStatements struct {
-	message *sql.Stmt // of reader
-
-	accept, content, recipient           *sql.Stmt // of writer
-	active, breaker, probe, due, expired *sql.Stmt
-	claim, expire, erase                 perMails
-	finish, putBack, attempt, extend     *sql.Stmt
-	use                                  *sql.Stmt
-}
-
-func (db *DB) prepareOutbox(ctx context.Context) error {
-	mails := &db.mails
-	for _, s := range []struct {
-		on    *sql.DB
-		to    **sql.Stmt
-		query string
-	}{
-		{db.reader, &mails.message, selectMessage},
-		{db.writer, &mails.accept, insertMessage},
-		{db.writer, &mails.content, insertContent},
-		{db.writer, &mails.recipient, insertRecipient},
-		{db.writer, &mails.active, selectActive},
-		{db.writer, &mails.breaker, selectBreaker},
-		{db.writer, &mails.probe, updateProbe},
-		{db.writer, &mails.due, selectDue},
-		{db.writer, &mails.claim.one, updateClaimed + ids(4, 1)},
-		{db.writer, &mails.claim.many, updateClaimed + ids(4, many)},
-		{db.writer, &mails.expired, selectExpired},
-		{db.writer, &mails.expire.one, updateExpired + ids(3, 1)},
-		{db.writer, &mails.expire.many, updateExpired + ids(3, many)},
-		{db.writer, &mails.erase.one, deleteContents + ids(2, 1)},
-		{db.writer, &mails.erase.many, deleteContents + ids(2, many)},
-		{db.writer, &mails.finish, updateFinished},
-		{db.writer, &mails.putBack, updatePutBack},
-		{db.writer, &mails.attempt, insertAttempt},
-		{db.writer, &mails.extend, updateLease},
-		{db.writer, &mails.use, upsertCredentialUse},
-	} {
-		stmt, err := s.on.PrepareContext(ctx, s.query)
-		if err != nil {
-			return fmt.Errorf("sqlstore: prepare %q: %w", s.query, err)
-		}
-		*s.to = stmt
-	}
-	return nil
-}
-
 // Accept implements outbox.Store.
 func (db *DB) Accept(ctx context.Context, m outbox.Message, content outbox.Sealed) (outbox.Message, error) {
 	recipients, err := formatRecipients(m.Recipients)
@@ -84,18 +36,18 @@ func (db *DB) Accept(ctx context.Context, m outbox.Message, content outbox.Seale
 	m.State = outbox.Queued
 	m.Due, m.Expires, m.Changed, m.Created = kept(m.Due), kept(m.Expires), kept(m.Changed), kept(m.Created)
 	var taken outbox.Message
-	err = db.writeClean(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		err := oneOr(outbox.ErrKeyTaken)(tx.StmtContext(ctx, db.mails.accept).ExecContext(ctx, m.Instance, m.ID,
+	err = db.writeClean(ctx, func(l *line) error {
+		err := l.execOne(outbox.ErrKeyTaken, insertMessage, m.Instance, m.ID,
 			micros(m.Due), micros(m.Expires), micros(m.Changed), micros(m.Created), m.Tag,
 			sql.NullString{String: m.IdempotencyKey, Valid: m.IdempotencyKey != ""}, m.Fingerprint,
-			searchable(m.Recipients[0]), recipients))
+			searchable(m.Recipients[0]), recipients)
 		if errors.Is(err, outbox.ErrKeyTaken) {
-			return db.keyTaken(ctx, tx, m, &taken)
+			return keyTaken(l, m, &taken)
 		}
 		if err != nil {
 			return err
 		}
-		return db.acceptRest(ctx, tx, m, content)
+		return acceptRest(l, m, content)
 	})
 	switch {
 	case err == nil:
@@ -107,8 +59,11 @@ func (db *DB) Accept(ctx context.Context, m outbox.Message, content outbox.Seale
 }
 
 // keyTaken reads the mail that has m's idempotency key.
-func (db *DB) keyTaken(ctx context.Context, tx *sql.Tx, m outbox.Message, taken *outbox.Message) (err error) {
-	*taken, err = scanMessage(tx.QueryRowContext(ctx, selectMessageByKey, m.Instance, m.IdempotencyKey), m.Instance)
+func keyTaken(l *line, m outbox.Message, taken *outbox.Message) (err error) {
+	err = l.one(selectMessageByKey, []any{m.Instance, m.IdempotencyKey}, func(row scanner) (err error) {
+		*taken, err = scanMessage(row, m.Instance)
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("sqlstore: there is a mail %s already", m.ID)
 	}
@@ -119,13 +74,13 @@ func (db *DB) keyTaken(ctx context.Context, tx *sql.Tx, m outbox.Message, taken 
 }
 
 // acceptRest writes what is not in the row of messages.
-func (db *DB) acceptRest(ctx context.Context, tx *sql.Tx, m outbox.Message, content outbox.Sealed) error {
+func acceptRest(l *line, m outbox.Message, content outbox.Sealed) error {
 	for _, r := range m.Recipients[1:] {
-		if _, err := tx.StmtContext(ctx, db.mails.recipient).ExecContext(ctx, m.Instance, searchable(r), m.ID); err != nil {
+		if _, err := l.exec(insertRecipient, m.Instance, searchable(r), m.ID); err != nil {
 			return err
 		}
 	}
-	_, err := tx.StmtContext(ctx, db.mails.content).ExecContext(ctx, m.Instance, m.ID, content.KeyID, content.Ciphertext)
+	_, err := l.exec(insertContent, m.Instance, m.ID, content.KeyID, content.Ciphertext)
 	return err
 }
 
@@ -137,7 +92,7 @@ func (db *DB) Message(ctx context.Context, instance, id string) (outbox.Message,
 	if err := ctx.Err(); err != nil {
 		return outbox.Message{}, fmt.Errorf("sqlstore: %w", err)
 	}
-	m, err := scanMessage(db.mails.message.QueryRowContext(db.dialect.statementContext(ctx), instance, id), instance)
+	m, err := scanMessage(db.hot.message.QueryRowContext(db.dialect.statementContext(ctx), instance, id), instance)
 	return m, db.foundOr(ctx, err)
 }
 

@@ -52,18 +52,21 @@ func (db *DB) Attempts(ctx context.Context, instance, id string) ([]outbox.Attem
 
 // change reads a mail, runs f on it, and writes what f writes.
 func (db *DB) change(
-	ctx context.Context, instance, id string, f func(context.Context, *sql.Tx, *outbox.Message) error,
+	ctx context.Context, instance, id string, f func(*line, *outbox.Message) error,
 ) (outbox.Message, error) {
 	var m outbox.Message
-	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-		m, err = scanMessage(tx.QueryRowContext(ctx, selectMessage, instance, id), instance)
+	err := db.writeClean(ctx, func(l *line) error {
+		err := l.one(selectMessage, []any{instance, id}, func(row scanner) (err error) {
+			m, err = scanMessage(row, instance)
+			return err
+		})
 		if errors.Is(err, sql.ErrNoRows) {
 			return outbox.ErrNotFound
 		}
 		if err != nil {
 			return err
 		}
-		return f(ctx, tx, &m)
+		return f(l, &m)
 	})
 	if err != nil {
 		return outbox.Message{}, err
@@ -73,7 +76,7 @@ func (db *DB) change(
 
 // Cancel implements outbox.Store.
 func (db *DB) Cancel(ctx context.Context, instance, id string, at time.Time, keep bool) (outbox.Message, error) {
-	return db.change(ctx, instance, id, func(ctx context.Context, tx *sql.Tx, m *outbox.Message) error {
+	return db.change(ctx, instance, id, func(l *line, m *outbox.Message) error {
 		switch m.State {
 		case outbox.Cancelled:
 			return nil
@@ -81,14 +84,14 @@ func (db *DB) Cancel(ctx context.Context, instance, id string, at time.Time, kee
 		default:
 			return outbox.ErrState
 		}
-		if err := oneOr(outbox.ErrState)(tx.ExecContext(ctx, updateCancelled, instance, id, micros(at))); err != nil {
+		if err := l.execOne(outbox.ErrState, updateCancelled, instance, id, micros(at)); err != nil {
 			return err
 		}
 		m.State, m.Changed, m.Due = outbox.Cancelled, kept(at), time.Time{}
 		if keep {
 			return nil
 		}
-		return db.mails.erase.exec(ctx, tx, []string{id}, instance)
+		return eraseMails.exec(l, []string{id}, instance)
 	})
 }
 
@@ -97,25 +100,26 @@ func kept(t time.Time) time.Time { return fromMicros(micros(t)) }
 
 // Requeue implements outbox.Store.
 func (db *DB) Requeue(ctx context.Context, instance, id string, at, expires time.Time) (outbox.Message, error) {
-	return db.change(ctx, instance, id, func(ctx context.Context, tx *sql.Tx, m *outbox.Message) error {
+	return db.change(ctx, instance, id, func(l *line, m *outbox.Message) error {
 		switch m.State {
 		case outbox.Queued:
 			m.Due = kept(at)
 			if m.Expires.Before(m.Due) {
 				m.Due = m.Expires
 			}
-			return oneOr(outbox.ErrState)(tx.ExecContext(ctx, updateDue, instance, id, micros(m.Due)))
+			return l.execOne(outbox.ErrState, updateDue, instance, id, micros(m.Due))
 		case outbox.Failed, outbox.Expired:
-			return revive(ctx, tx, m, kept(at), kept(expires))
+			return revive(l, m, kept(at), kept(expires))
 		}
 		return outbox.ErrState
 	})
 }
 
 // revive queues a settled mail again.
-func revive(ctx context.Context, tx *sql.Tx, m *outbox.Message, at, expires time.Time) error {
+func revive(l *line, m *outbox.Message, at, expires time.Time) error {
 	var hasContent bool
-	if err := tx.QueryRowContext(ctx, selectHasContent, m.Instance, m.ID).Scan(&hasContent); err != nil {
+	err := l.one(selectHasContent, []any{m.Instance, m.ID}, func(row scanner) error { return row.Scan(&hasContent) })
+	if err != nil {
 		return err
 	}
 	if !hasContent {
@@ -130,11 +134,11 @@ func revive(ctx context.Context, tx *sql.Tx, m *outbox.Message, at, expires time
 	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, insertLast, m.Instance, m.ID); err != nil {
+	if _, err := l.exec(insertLast, m.Instance, m.ID); err != nil {
 		return err
 	}
 	m.State, m.Reason, m.Changed, m.Due, m.Expires = outbox.Queued, "", at, at, expires
-	return oneOr(outbox.ErrState)(tx.ExecContext(ctx, updateRevived, m.Instance, m.ID, micros(at), micros(expires), recipients))
+	return l.execOne(outbox.ErrState, updateRevived, m.Instance, m.ID, micros(at), micros(expires), recipients)
 }
 
 // Expire implements outbox.Queue.
@@ -142,22 +146,22 @@ func (db *DB) Expire(
 	ctx context.Context, instance string, now time.Time, limit int, keep bool,
 ) ([]outbox.Message, error) {
 	var expired []outbox.Message
-	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := tx.StmtContext(ctx, db.mails.expired).QueryContext(ctx, instance, micros(now), limit)
+	err := db.writeClean(ctx, func(l *line) error {
 		var ids []string
-		expired, err = collect(rows, err, func() (outbox.Message, error) {
-			m, err := scanMessage(rows, instance)
+		expired = nil
+		err := l.each(selectExpired, []any{instance, micros(now), limit}, func(row scanner) (more bool, err error) {
+			m, err := scanMessage(row, instance)
 			m.State, m.Changed, m.Due = outbox.Expired, kept(now), time.Time{}
-			ids = append(ids, m.ID)
-			return m, err
+			expired, ids = append(expired, m), append(ids, m.ID)
+			return true, err
 		})
 		if err != nil {
 			return err
 		}
-		if err := db.mails.expire.exec(ctx, tx, ids, micros(now), instance); err != nil || keep {
+		if err := expireMails.exec(l, ids, micros(now), instance); err != nil || keep {
 			return err
 		}
-		return db.mails.erase.exec(ctx, tx, ids, instance)
+		return eraseMails.exec(l, ids, instance)
 	})
 	if err != nil {
 		return nil, err

@@ -29,16 +29,21 @@ const (
 	updateLease = `UPDATE messages SET due = $1 WHERE instance = $2 AND id = $3 AND fence = $4 AND state = 'sending'`
 
 	// One step in the index for each instance. None that waits is due at 0.
+	updateReleased = `UPDATE messages SET state = 'queued', changed = $1, fence = fence + 1,
+			due = CASE WHEN due > $1 THEN $1 ELSE due END
+		WHERE open AND state = 'sending'`
+
 	selectWaiting = `SELECT id, COALESCE((SELECT min(due) FROM messages WHERE instance = i.id AND open), 0)
 		FROM instances AS i ORDER BY id`
 )
 
 // Claim implements outbox.Queue.
 func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
-	var claim outbox.Claim // never a result before write is over, as write says
-	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	var claim outbox.Claim // never a result before the write is over, as write says
+	err := db.writeClean(ctx, func(l *line) error {
+		claim = outbox.Claim{}
 		var active providerRow
-		err := active.scan(tx.StmtContext(ctx, db.mails.active).QueryRowContext(ctx, c.Instance))
+		err := l.one(selectActive, []any{c.Instance}, func(row scanner) error { return active.scan(row) })
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -48,7 +53,7 @@ func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, e
 		if claim.Provider, err = active.provider(c.Instance); err != nil {
 			return err
 		}
-		return db.claimThrough(ctx, tx, c, &claim)
+		return claimThrough(l, c, &claim)
 	})
 	if err != nil {
 		return outbox.Claim{}, err
@@ -57,9 +62,9 @@ func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, e
 }
 
 // claimThrough takes what the breaker of the active provider lets through.
-func (db *DB) claimThrough(ctx context.Context, tx *sql.Tx, c outbox.ClaimRequest, claim *outbox.Claim) (err error) {
+func claimThrough(l *line, c outbox.ClaimRequest, claim *outbox.Claim) (err error) {
 	p := claim.Provider
-	claim.Probe, err = db.nextProbe(ctx, tx, p, c.ProbeAfter)
+	claim.Probe, err = nextProbe(l, p, c.ProbeAfter)
 	if err != nil || claim.Probe.After(c.Now) {
 		return err
 	}
@@ -67,51 +72,70 @@ func (db *DB) claimThrough(ctx context.Context, tx *sql.Tx, c outbox.ClaimReques
 	if probing {
 		c.Limit = 1
 	}
-	if err := db.take(ctx, tx, c, claim); err != nil || !probing || len(claim.Mails) == 0 {
+	if err := take(l, c, claim); err != nil || !probing || len(claim.Mails) == 0 {
 		return err
 	}
 	claim.Probe = kept(c.Now.Add(c.ProbeAfter))
-	_, err = tx.StmtContext(ctx, db.mails.probe).
-		ExecContext(ctx, c.Instance, p.ID, p.Credential.Version, micros(claim.Probe))
+	_, err = l.exec(updateProbe, c.Instance, p.ID, p.Credential.Version, micros(claim.Probe))
 	return err
 }
 
 // nextProbe returns when the breaker of the provider's present credential lets a mail through, zero
 // if it is closed. After a failure that is never sooner than the given time.
-func (db *DB) nextProbe(ctx context.Context, tx *sql.Tx, p emailprovider.Provider, after time.Duration) (time.Time, error) {
+func nextProbe(l *line, p emailprovider.Provider, after time.Duration) (time.Time, error) {
 	var probe, failed int64
-	err := tx.StmtContext(ctx, db.mails.breaker).QueryRowContext(ctx, p.Instance, p.ID, p.Credential.Version).Scan(&probe, &failed)
+	err := l.one(selectBreaker, []any{p.Instance, p.ID, p.Credential.Version}, func(row scanner) error {
+		return row.Scan(&probe, &failed)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return time.Time{}, nil
 	}
 	return fromMicros(max(probe, failed+after.Microseconds())), err
 }
 
+// maxClaimed bounds the contents of one claim, in bytes, but for its last mail.
+const maxClaimed = 8 << 20
+
 // take claims the mails that are longest due.
-func (db *DB) take(ctx context.Context, tx *sql.Tx, c outbox.ClaimRequest, claim *outbox.Claim) error {
-	rows, err := tx.StmtContext(ctx, db.mails.due).QueryContext(ctx, c.Instance, micros(c.Now), c.Limit)
+func take(l *line, c outbox.ClaimRequest, claim *outbox.Claim) error {
 	var taken []string
-	claim.Mails, err = collect(rows, err, func() (m outbox.ClaimedMail, err error) {
-		m.Message, err = scanMessage(rows, c.Instance, &m.Fence, &m.Content.KeyID, &m.Content.Ciphertext)
+	size := 0
+	err := l.each(selectDue, []any{c.Instance, micros(c.Now), c.Limit}, func(row scanner) (more bool, err error) {
+		var m outbox.ClaimedMail
+		if m.Message, err = scanMessage(row, c.Instance, &m.Fence, &m.Content.KeyID, &m.Content.Ciphertext); err != nil {
+			return false, err
+		}
 		if m.State != outbox.Sending {
 			m.State, m.Changed = outbox.Sending, kept(c.Now)
 		}
 		m.Due = kept(c.Until)
 		m.Fence++
-		taken = append(taken, m.ID)
-		return m, err
+		claim.Mails, taken = append(claim.Mails, m), append(taken, m.ID)
+		size += len(m.Content.Ciphertext)
+		return size < maxClaimed, nil
 	})
 	if err != nil {
 		return err
 	}
-	return db.mails.claim.exec(ctx, tx, taken, micros(c.Until), micros(c.Now), c.Instance)
+	return claimMails.exec(l, taken, micros(c.Until), micros(c.Now), c.Instance)
 }
 
 // many is how many mails one statement changes at most: what a call costs besides is shared.
 const many = 50
 
 // perMails is a statement for mails of one instance, whose ids are its last arguments.
-type perMails struct{ one, many *sql.Stmt }
+type perMails struct{ one, many string }
+
+var (
+	claimMails  = forMails(updateClaimed, 4)
+	expireMails = forMails(updateExpired, 3)
+	eraseMails  = forMails(deleteContents, 2)
+)
+
+// forMails ends a statement whose last argument but for the ids is before first.
+func forMails(statement string, first int) perMails {
+	return perMails{statement + ids(first, 1), statement + ids(first, many)}
+}
 
 // ids is the list of n ids at the end of such a statement.
 func ids(first, n int) string {
@@ -122,9 +146,9 @@ func ids(first, n int) string {
 	return "(" + strings.Join(list, ", ") + ")"
 }
 
-func (p perMails) exec(ctx context.Context, tx *sql.Tx, ids []string, args ...any) error {
+func (p perMails) exec(l *line, ids []string, args ...any) error {
 	if len(ids) == 1 {
-		_, err := tx.StmtContext(ctx, p.one).ExecContext(ctx, append(args, ids[0])...)
+		_, err := l.exec(p.one, append(args, ids[0])...)
 		return err
 	}
 	fixed := len(args)
@@ -133,7 +157,7 @@ func (p perMails) exec(ctx context.Context, tx *sql.Tx, ids []string, args ...an
 		for i := range many {
 			args = append(args, ids[min(i, len(ids)-1)]) // the last one again and again changes nothing
 		}
-		if _, err := tx.StmtContext(ctx, p.many).ExecContext(ctx, args...); err != nil {
+		if _, err := l.exec(p.many, args...); err != nil {
 			return err
 		}
 	}
@@ -143,12 +167,12 @@ func (p perMails) exec(ctx context.Context, tx *sql.Tx, ids []string, args ...an
 // Extend implements outbox.Queue.
 func (db *DB) Extend(ctx context.Context, claims []outbox.Lease, until time.Time) ([]outbox.Lease, error) {
 	var lost []outbox.Lease
-	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		for _, l := range claims {
-			err := oneOr(errLost)(tx.StmtContext(ctx, db.mails.extend).
-				ExecContext(ctx, micros(until), l.Instance, l.ID, signed(l.Fence)))
+	err := db.writeClean(ctx, func(l *line) error {
+		lost = nil
+		for _, c := range claims {
+			err := l.execOne(errLost, updateLease, micros(until), c.Instance, c.ID, signed(c.Fence))
 			if errors.Is(err, errLost) {
-				lost, err = append(lost, l), nil
+				lost, err = append(lost, c), nil
 			}
 			if err != nil {
 				return err
@@ -160,6 +184,15 @@ func (db *DB) Extend(ctx context.Context, claims []outbox.Lease, until time.Time
 		return nil, err
 	}
 	return lost, nil
+}
+
+// ReleaseClaims puts every mail that is being sent back into the queue, due at once. It is for the start
+// of a process that knows itself alone: who claimed them is no more. It looks at every open mail.
+func (db *DB) ReleaseClaims(ctx context.Context) error {
+	return db.writeClean(ctx, func(l *line) error {
+		_, err := l.exec(updateReleased, micros(db.now()))
+		return err
+	})
 }
 
 // errLost: the lease is another's, or nobody's.

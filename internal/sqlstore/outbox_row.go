@@ -27,7 +27,7 @@ func scanMessage(from scanner, instance string, more ...any) (outbox.Message, er
 		recipients                     []byte
 		due, expires, changed, created int64
 	)
-	err := from.Scan(append([]any{&m.ID, &m.State, &due, &expires, &changed, &created, &m.Attempts, &m.ProviderID,
+	err := from.Scan(append([]any{&m.ID, (*string)(&m.State), &due, &expires, &changed, &created, &m.Attempts, &m.ProviderID,
 		&m.CredentialVersion, &m.Tag, &m.IdempotencyKey, &m.Fingerprint, &recipients, &m.Reason}, more...)...)
 	if err != nil {
 		return outbox.Message{}, err

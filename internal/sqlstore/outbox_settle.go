@@ -34,15 +34,15 @@ func (db *DB) Settle(ctx context.Context, settlements []outbox.Settlement) ([]ou
 		}
 	}
 	var refused []outbox.Lease
-	err := db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		s := settler{db: db, tx: tx}
+	err := db.writeClean(ctx, func(l *line) error {
+		s := settler{line: l}
 		for i := range rows {
-			if err := s.settle(ctx, &rows[i]); err != nil {
+			if err := s.settle(&rows[i]); err != nil {
 				return err
 			}
 		}
 		refused = s.refused
-		return s.finish(ctx)
+		return s.finish()
 	})
 	if err != nil {
 		return nil, err
@@ -81,15 +81,14 @@ func newSettlementRow(s *outbox.Settlement) (r settlementRow, err error) {
 
 // settler records settlements in one transaction, and what they have in common only once.
 type settler struct {
-	db      *DB
-	tx      *sql.Tx
+	*line
 	refused []outbox.Lease
 	erase   map[string][]string // ids by instance
 	uses    credentialUses
 }
 
-func (s *settler) settle(ctx context.Context, r *settlementRow) error {
-	err := s.record(ctx, r)
+func (s *settler) settle(r *settlementRow) error {
+	err := s.record(r)
 	if errors.Is(err, errLost) {
 		s.refused = append(s.refused, r.Lease)
 		return nil
@@ -108,19 +107,18 @@ func (s *settler) settle(ctx context.Context, r *settlementRow) error {
 }
 
 // record changes the mail, or returns errLost.
-func (s *settler) record(ctx context.Context, r *settlementRow) error {
-	mails := &s.db.mails
+func (s *settler) record(r *settlementRow) error {
 	if r.State == outbox.Queued {
-		return s.putBack(ctx, r)
+		return s.putBack(r)
 	}
-	return oneOr(errLost)(s.tx.StmtContext(ctx, mails.finish).ExecContext(ctx, r.Instance, r.ID, signed(r.Fence),
-		string(r.State), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version, r.attempt))
+	return s.execOne(errLost, updateFinished, r.Instance, r.ID, signed(r.Fence),
+		string(r.State), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version, r.attempt)
 }
 
-func (s *settler) putBack(ctx context.Context, r *settlementRow) error {
+func (s *settler) putBack(r *settlementRow) error {
 	due := r.Due
 	if r.CredentialRefused && r.Attempt != nil {
-		superseded, err := s.superseded(ctx, r)
+		superseded, err := s.superseded(r)
 		if err != nil {
 			return err
 		}
@@ -128,34 +126,32 @@ func (s *settler) putBack(ctx context.Context, r *settlementRow) error {
 			due = r.At
 		}
 	}
-	var number int
-	err := s.tx.StmtContext(ctx, s.db.mails.putBack).QueryRowContext(ctx, r.Instance, r.ID, signed(r.Fence),
-		micros(due), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version).Scan(&number)
+	number, err := s.number(updatePutBack, r.Instance, r.ID, signed(r.Fence),
+		micros(due), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return errLost
 	}
 	if err != nil || r.Attempt == nil {
 		return err
 	}
-	_, err = s.tx.StmtContext(ctx, s.db.mails.attempt).ExecContext(ctx, r.Instance, r.ID, number, r.attempt.String)
+	_, err = s.exec(insertAttempt, r.Instance, r.ID, number, r.attempt.String)
 	return err
 }
 
 // superseded reports whether the provider has another credential than the one of the attempt, or is gone.
-func (s *settler) superseded(ctx context.Context, r *settlementRow) (bool, error) {
-	var present int64
-	err := s.tx.QueryRowContext(ctx, selectVersion, r.Instance, r.Attempt.ProviderID).Scan(&present)
+func (s *settler) superseded(r *settlementRow) (bool, error) {
+	present, err := s.number(selectVersion, r.Instance, r.Attempt.ProviderID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return true, nil
 	}
 	return present != r.version.Int64, err
 }
 
-func (s *settler) finish(ctx context.Context) error {
+func (s *settler) finish() error {
 	for instance, ids := range s.erase {
-		if err := s.db.mails.erase.exec(ctx, s.tx, ids, instance); err != nil {
+		if err := eraseMails.exec(s.line, ids, instance); err != nil {
 			return err
 		}
 	}
-	return s.uses.write(ctx, s.tx, s.db.mails.use)
+	return s.uses.write(s.line)
 }

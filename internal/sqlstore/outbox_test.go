@@ -34,6 +34,46 @@ func claimAll(t *testing.T, db *DB) []outbox.ClaimedMail {
 	return c.Mails
 }
 
+// TestReleaseClaims: after a start nobody waits for the leases of those that were before.
+func TestReleaseClaims(t *testing.T) {
+	db := open(t)
+	p := activeProvider(t, db)
+	m := acceptMail(t, db, "content")
+	before := claimAll(t, db)
+	if err := db.ReleaseClaims(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.Message(t.Context(), "default", m.ID); err != nil || got.State != outbox.Queued || got.Due.After(start.Add(time.Minute)) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if refused, err := db.Settle(t.Context(), delivered(before, p, start)); err != nil || len(refused) != 1 {
+		t.Errorf("a settlement from before: %v refused, %v", refused, err)
+	}
+	if again := claimAll(t, db); again[0].Fence <= before[0].Fence {
+		t.Errorf("fence %d after %d", again[0].Fence, before[0].Fence)
+	}
+	if err := db.ReleaseClaims(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestClaimIsBounded: a claim of large mails takes few of them into memory, and one at least.
+func TestClaimIsBounded(t *testing.T) {
+	db := open(t)
+	activeProvider(t, db)
+	large := outbox.Sealed{KeyID: 7, Ciphertext: make([]byte, maxClaimed/3+1)}
+	for range 7 {
+		if _, err := db.Accept(t.Context(), newMail(start), large); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []int{3, 3, 1} {
+		if got := len(claimAll(t, db)); got != want {
+			t.Errorf("claimed %d mails, want %d", got, want)
+		}
+	}
+}
+
 // TestSettleIsAtomic makes each statement of a batch fail in turn: nothing of it is recorded.
 func TestSettleIsAtomic(t *testing.T) {
 	for _, table := range []string{

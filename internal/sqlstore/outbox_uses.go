@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
@@ -89,10 +88,10 @@ func (u *credentialUse) add(s *outbox.Settlement, a *outbox.Attempt) {
 	case s.CredentialRefused:
 		u.breaker = true
 		u.Probe = latest(u.Probe, latest(s.Due, s.At))
-	case a.LoggedIn():
+	case a.Authenticated():
 		u.breaker, u.Probe = true, time.Time{}
 	}
-	if a.LoggedIn() && !s.CredentialRefused && (u.FirstUsed.IsZero() || a.Ended.Before(u.FirstUsed)) {
+	if (a.Accepted || a.Authenticated()) && (u.FirstUsed.IsZero() || a.Ended.Before(u.FirstUsed)) {
 		u.FirstUsed = a.Ended
 	}
 	if a.Accepted {
@@ -101,7 +100,10 @@ func (u *credentialUse) add(s *outbox.Settlement, a *outbox.Attempt) {
 	} else {
 		u.Failures++
 		if !a.Ended.Before(u.LastFailure) {
-			u.LastFailure, u.FailureStep, u.FailureCode, u.FailureText = a.Ended, a.Step, a.Code, a.Text
+			u.LastFailure, u.FailureStep, u.FailureCode, u.FailureText = a.Ended, a.Step, a.Code, ""
+			if !a.LoggedIn() { // else it is about the mail, which is nobody's business here
+				u.FailureText = a.Text
+			}
 		}
 	}
 	if !s.CertExpires.IsZero() {
@@ -116,9 +118,9 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-func (c *credentialUses) write(ctx context.Context, tx *sql.Tx, upsert *sql.Stmt) error {
+func (c *credentialUses) write(l *line) error {
 	for key, u := range c.of {
-		_, err := tx.StmtContext(ctx, upsert).ExecContext(ctx, key.instance, key.providerID, signed(key.version),
+		_, err := l.exec(upsertCredentialUse, key.instance, key.providerID, signed(key.version),
 			micros(u.FirstUsed), micros(u.LastSuccess), micros(u.LastFailure), string(u.FailureStep), u.FailureCode,
 			u.FailureText, u.Mails, u.Failures, micros(u.Probe), micros(u.CertExpires), u.breaker)
 		if err != nil {

@@ -52,7 +52,7 @@ func testUses(t *testing.T, open Opener) {
 
 	try(20, failed(21, emailprovider.StepRecipient, "later"), accepted(24), accepted(22), failed(20, emailprovider.StepData, "earlier"))
 	first.FirstUsed, first.LastSuccess, first.Mails, first.Failures = moment(20), moment(24), 2, 3
-	first.LastFailure, first.FailureStep, first.FailureCode, first.FailureText = moment(21), emailprovider.StepRecipient, 421, "later"
+	first.LastFailure, first.FailureStep, first.FailureCode, first.FailureText = moment(21), emailprovider.StepRecipient, 421, ""
 	first.CertExpires = moment(20_000)
 	wantUses(t, s, p, 9, first)
 
@@ -112,21 +112,27 @@ func testBreaker(t *testing.T, open Opener) {
 	settle(t, s, outbox.Settlement{Lease: leaseOf(probe[0]), At: moment(246), State: outbox.Queued, Due: moment(246), Attempt: down})
 	probe = wantOpen(366, 486, 1)
 
+	// One that goes out on a session from before says nothing of it either.
+	old := attempt(p, 367)
+	old.Accepted, old.Steps = true, old.Steps[1:]
+	settle(t, s, outbox.Settlement{Lease: leaseOf(probe[0]), At: moment(367), State: outbox.Queued, Due: moment(367), Attempt: old})
+	probe = wantOpen(486, 606, 1)
+
 	// The probe is logged in.
-	ok := attempt(p, 367)
+	ok := attempt(p, 487)
 	ok.Step, ok.Code = emailprovider.StepRecipient, 550
-	settle(t, s, outbox.Settlement{Lease: leaseOf(probe[0]), At: moment(367), State: outbox.Failed, Attempt: ok})
-	c = claim(t, s, one, 367, 1)
+	settle(t, s, outbox.Settlement{Lease: leaseOf(probe[0]), At: moment(487), State: outbox.Failed, Attempt: ok})
+	c = claim(t, s, one, 487, 1)
 	wantEqual(t, "a closed breaker", []any{len(c.Mails), c.Probe}, []any{1, time.Time{}})
 
 	// Open again, and a new credential is not held up by what the old one has done.
-	settle(t, s, refused(p, c.Mails[0], 368, 500))
-	wantOpen(369, 500, 0)
+	settle(t, s, refused(p, c.Mails[0], 488, 620))
+	wantOpen(489, 620, 0)
 	p = rotate(t, s, p)
-	c = claim(t, s, one, 369, 1)
+	c = claim(t, s, one, 489, 1)
 	wantEqual(t, "with a new credential", []any{len(c.Mails), c.Probe}, []any{1, time.Time{}})
 	another := activate(t, s, one, 2)
-	c = claim(t, s, one, 369, 1)
+	c = claim(t, s, one, 489, 1)
 	wantEqual(t, "with another provider", []any{len(c.Mails), c.Provider.ID}, []any{1, another.ID})
 }
 

@@ -199,6 +199,7 @@ func attempt(p emailprovider.Provider, n int) *outbox.Attempt {
 	return &outbox.Attempt{
 		Number: 1, ProviderID: p.ID, CredentialVersion: p.Credential.Version,
 		Started: moment(n - 1), Ended: moment(n),
+		Steps: []emailprovider.StepTime{{Step: emailprovider.StepAuth, Took: time.Second}, {Step: emailprovider.StepData, Took: time.Minute}},
 	}
 }
 
