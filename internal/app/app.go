@@ -77,6 +77,10 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), sqlstore.Options{}); err != nil {
 		return a, err
 	}
+	// The data folder is this process's alone.
+	if err := a.db.ReleaseClaims(ctx); err != nil {
+		return a, err
+	}
 	a.store = a.db
 	if c.WrapStore != nil {
 		a.store = c.WrapStore(a.db)

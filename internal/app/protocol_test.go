@@ -116,12 +116,18 @@ func TestJSON(t *testing.T) {
 		{"10,001 levels of unknown", "POST /admin/v1/email/_search", "ListEmailProviders", `{"x":` + strings.Repeat("[", 10001) + strings.Repeat("]", 10001) + "}", false, ""},
 		{"NUL in a name", "POST /admin/v1/email/smtp", "AddEmailProviderSMTP", `{"senderAddress":"s@example.com","senderName":"S\u0000","host":"h:25"}`, false, ""},
 		{"a number as password", "PUT /admin/v1/email/smtp/" + id + "/password", "UpdateEmailProviderSMTPPassword", `{"password":12345678}`, false, ""},
+		{"a field that our own messages don't have", "POST /v1/messages/_search", "/mailkeep.v1.MessageService/ListMessages", `{"state":["MESSAGE_STATE_QUEUED"]}`, false, "has a field that does not exist (line 1:2)"},
+		{"an enum value that does not exist", "POST /v1/messages/_search", "/mailkeep.v1.MessageService/ListMessages", `{"states":["QUEUED"]}`, false, "has an enum value that does not exist (line 1:12)"},
+		{"a short name of an enum value", "POST /v1/providers/" + id + "/_rotate", "/mailkeep.v1.ProviderService/RotatePassword", `{"id":"` + id + `","password":"x","verify":"OFF"}`, true, `"credentialVersion":"`},
 		{"expiration other than 0s", "PUT /admin/v1/email/http/" + id, "UpdateEmailProviderHTTP", `{"id":"` + id + `","endpoint":"https://e.example","expirationSigningKey":"1s"}`, false, "value must equal 0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			verb, path, _ := strings.Cut(c.rest, " ")
 			overREST := s.send(t, s.client(http1), raw{verb, path, nil, c.body})
-			overRPC := s.send(t, s.client(http1), raw{"POST", connectPath + c.rpc, contentType("application/json"), c.body})
+			if !strings.HasPrefix(c.rpc, "/") {
+				c.rpc = connectPath + c.rpc
+			}
+			overRPC := s.send(t, s.client(http1), raw{"POST", c.rpc, contentType("application/json"), c.body})
 			for _, r := range []reply{overREST, overRPC} {
 				if want := map[bool]int{true: 200, false: 400}[c.ok]; r.status != want || !strings.Contains(r.body, c.want) {
 					t.Errorf("%d %.300s, want %d and %s", r.status, r.body, want, c.want)

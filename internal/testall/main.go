@@ -24,6 +24,9 @@ type suite struct {
 
 var suites = []suite{
 	{"go test, with the race detector", []string{"go", "test", "-race", "-json", "./..."}, countGo},
+	{"the promises at full length", []string{
+		"env", "MAILKEEP_PROVE=1", "go", "test", "-count=1", "-json", "-run", "^TestFreshness$", "./internal/app",
+	}, countGo},
 	{"published clients, browser, README", []string{"go", "test", "-count=1", "-json", "-tags", "e2e", "./internal/e2e/..."}, countGo},
 	{"OpenAPI document", []string{"go", "test", "-C", "internal/tools/openapi", "-json", "./..."}, countGo},
 	{"Connect conformance", []string{"go", "run", "./internal/conformance"}, countConformance},
@@ -103,6 +106,8 @@ func countGo(out io.Reader) (t tally) {
 		key := e.Package + " " + e.Test
 		switch {
 		case e.Action == "output" && e.Test == "" && !strings.HasPrefix(e.Output, "PASS"), e.Action == "build-output":
+			fmt.Print(e.Output)
+		case e.Action == "output" && strings.Contains(e.Output, " REL "): // a promise's figures
 			fmt.Print(e.Output)
 		case e.Action == "output":
 			output[key] = append(output[key], e.Output)
