@@ -95,15 +95,23 @@ func TestPasswordAtATerminal(t *testing.T) {
 	const password = " tÿped pass "
 	s := startService(t, nil)
 	s.mail.SetPassword("user", password)
-	commands := [][]string{
-		{"provider", "set-password", s.add(t, "first")},
-		{"provider", "update", s.add(t, "first"), "--password-stdin"},
-		{"provider", "add-smtp", "--host", s.mail.Addr(), "--sender-address", "from@example.com", "--sender-name", "From", "--user", "user"},
+	settings := []string{"--host", s.mail.Addr(), "--sender-address", "from@example.com", "--user", "user"}
+	commands := []struct {
+		args   []string
+		prompt string
+	}{
+		{[]string{"provider", "set-password", s.add(t, "first")}, "password: \n"},
+		{[]string{"provider", "rotate", s.add(t, "first")}, "new password: \n"},
+		{[]string{"provider", "verify", s.add(t, "first"), "--password-stdin"}, "password: \n"},
+		{append([]string{"provider", "verify"}, settings...), "password: \n"},
+		{[]string{"provider", "update", s.add(t, "first"), "--password-stdin"}, "password: \n"},
+		{append([]string{"provider", "add-smtp", "--sender-name", "From"}, settings...), "password: \n"},
 	}
-	for _, args := range commands {
+	for _, command := range commands {
+		args := command.args
 		p := openTerminal(t)
 		got := s.runAt(t.Context(), t, p, func(running context.Context) { p.waitQuiet(running, t); p.typeLine(t, password) }, args...)
-		if got.status != 0 || got.err != "password: \n" {
+		if got.status != 0 || got.err != command.prompt {
 			t.Errorf("%v: %+v", args, got)
 		}
 		if !p.echoes(t) {
@@ -112,7 +120,11 @@ func TestPasswordAtATerminal(t *testing.T) {
 		if text := p.shown(t); strings.Contains(text, "pass") {
 			t.Errorf("%v: the terminal shows %q", args, text)
 		}
-		if got := s.run(t, "", "provider", "test", idPattern.FindString(got.out), "--to", "you@example.com"); got.status != 0 {
+		if args[1] == "verify" {
+			continue // it stores nothing
+		}
+		id := idPattern.FindString(strings.Join(args, " ") + " " + got.out)
+		if got := s.run(t, "", "provider", "test", id, "--to", "you@example.com"); got.status != 0 {
 			t.Errorf("%v: %s", args, got.err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailkeep/mailkeep/internal/app"
 )
@@ -53,7 +54,7 @@ func TestPasswordsArriveAsTheyAre(t *testing.T) {
 func TestSecretsAreNeverShown(t *testing.T) {
 	const canary = "c4n4ry~Üser pass/w0rd?x=1&y"
 	token := "c4n4ry-token-" + strings.Repeat("x", 32)
-	s := startService(t, nil)
+	s := startService(t, func(c *app.Config) { c.KeepPrevious = time.Hour })
 	var shown strings.Builder
 	show := func(stdin string, args ...string) result {
 		got := s.run(t, stdin, args...)
@@ -70,6 +71,14 @@ func TestSecretsAreNeverShown(t *testing.T) {
 			show(canary, append([]string{"provider", "set-password", id}, mode...)...)
 			show(canary, append([]string{"provider", "update", id, "--password-stdin"}, mode...)...)
 			show(canary, append([]string{"provider", "update", id, "--client-secret-stdin"}, mode...)...)
+			for _, verify := range []string{"enforce", "warn", "off"} {
+				show(canary+verify, append([]string{"provider", "rotate", id, "--verify", verify}, mode...)...)
+				show("", append([]string{"provider", "rollback", id, "--verify", verify}, mode...)...)
+			}
+			show(canary, append([]string{"provider", "verify", id, "--password-stdin"}, mode...)...)
+			show(canary, append([]string{"provider", "verify", "--host", s.mail.Addr(), "--user", "user", "--password-stdin"}, mode...)...)
+			show("", append([]string{"provider", "status", id}, mode...)...)
+			show("", append([]string{"provider", "events", id}, mode...)...)
 			show(canary+"\n\n", append([]string{"provider", "set-password", id}, mode...)...)
 			show("", append([]string{"provider", "update", id, "--host", "localhost:1"}, mode...)...)
 			show("", append([]string{"provider", "test", id, "--to", "you@example.com"}, mode...)...)
@@ -86,8 +95,10 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(shown.String(), plain) || !strings.Contains(shown.String(), "AUTH-7fs1e") {
-		t.Fatal("the commands did not run")
+	for _, want := range []string{plain, "AUTH-7fs1e", "FAILED  auth", "535 5.7.8", "provider.password_rolled_back", "although the verification failed"} {
+		if !strings.Contains(shown.String(), want) {
+			t.Fatalf("the commands did not run: nothing like %q is shown", want)
+		}
 	}
 	for _, hidden := range []string{canary, token, admin.Reveal()} {
 		for _, form := range forms(hidden) {

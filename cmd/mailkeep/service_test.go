@@ -94,8 +94,10 @@ type result struct {
 
 func runWith(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // some commands wait for something
+	defer cancel()
 	var out, errs bytes.Buffer
-	status := run(t.Context(), args, streams{strings.NewReader(stdin), &out, &errs})
+	status := run(ctx, args, streams{strings.NewReader(stdin), &out, &errs})
 	return result{out.String(), errs.String(), status}
 }
 

@@ -5,9 +5,9 @@ package demo
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -16,11 +16,11 @@ import (
 )
 
 // nextPassword is the password of the example in the admin API's public documentation. The inbox
-// knows it from the start beside the first one, as a mail server does in a rotation without a gap.
+// knows it beside the one in use, as a mail server does in a rotation without a gap.
 const nextPassword = "this-is-my-updated-password"
 
-// Run serves with a new data folder, which is removed at the end, until ctx ends. What can be tried
-// is printed to out.
+// Run serves with a new data folder, which is removed at the end, until ctx ends. A rotation, and
+// what can be tried, is printed to out.
 func Run(ctx context.Context, c app.Config, out io.Writer) (err error) {
 	if c.DataDir, err = os.MkdirTemp("", "mailkeep-demo-"); err != nil {
 		return err
@@ -38,63 +38,70 @@ func Run(ctx context.Context, c app.Config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	id, err := addProvider(ctx, service.Providers, inbox)
-	if err == nil {
-		err = show(out, service, inbox, id)
-	}
-	if err != nil {
+	d := &demo{service: service, inbox: inbox, out: out, patience: patience}
+	if err := d.addProvider(ctx); err != nil {
 		return errors.Join(err, service.Close())
 	}
-	return service.Run(ctx)
+	return d.serve(ctx)
 }
 
-// addProvider adds the active provider that points at the inbox.
-func addProvider(ctx context.Context, providers *emailprovider.Service, inbox *inbox) (id string, err error) {
-	by := emailprovider.Caller{
-		Instance: instance.Default, Actor: emailprovider.Actor{Name: "demo", Protocol: "internal", Procedure: "demo"},
-	}
-	p, err := providers.AddSMTP(ctx, by, emailprovider.SMTPSettings{
+// patience bounds each step of the rotation that is shown, which takes some milliseconds.
+const patience = 5 * time.Second
+
+// demo is a service with an inbox.
+type demo struct {
+	service  *app.App
+	inbox    *inbox
+	out      io.Writer
+	patience time.Duration
+	provider string // id of the active one, which points at the inbox
+	mail     string // id of the last mail that was sent
+}
+
+// by is who makes the changes of the demo.
+var by = emailprovider.Caller{
+	Instance: instance.Default, Actor: emailprovider.Actor{Name: "demo", Protocol: "internal", Procedure: "demo"},
+}
+
+func (d *demo) addProvider(ctx context.Context) error {
+	p, err := d.service.Providers.AddSMTP(ctx, by, emailprovider.SMTPSettings{
 		Description: "the inbox of the demo", SenderAddress: "mailkeep@example.com", SenderName: "Mailkeep demo",
-		Host: inbox.smtp.Addr(), User: user, Auth: emailprovider.AuthSettings{Secret: inbox.first},
+		Host: d.inbox.smtp.Addr(), User: user, Auth: emailprovider.AuthSettings{Secret: d.inbox.first},
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, err = providers.Activate(ctx, by, p.ID)
-	return p.ID, err
+	d.provider = p.ID
+	_, err = d.service.Providers.Activate(ctx, by, p.ID)
+	return err
 }
 
-func show(out io.Writer, service *app.App, inbox *inbox, id string) error {
-	tokenFile := service.AdminTokenFile()
-	_, err := fmt.Fprintf(out, `Mailkeep answers at %[1]s (REST, Connect, gRPC, gRPC-Web).
-Data, removed at the end: %[2]s
-Admin token:              %[3]s
-Inbox (SMTP with AUTH):   %[4]s, mails at %[5]s
-Active provider:          %[6]s
+// serve runs the service, and meanwhile shows what it does: mails are sent only while it runs.
+func (d *demo) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		ended <- d.service.Run(ctx)
+	}()
+	if err := d.show(ctx); err != nil {
+		cancel()
+		return errors.Join(err, <-ended)
+	}
+	return <-ended
+}
 
-Change the stored password, as the admin API documents it:
-
-  curl -L -X PUT '%[1]s/admin/v1/smtp/%[6]s/password' -H 'Content-Type: application/json' -H 'Accept: application/json' -H "Authorization: Bearer $(cat %[3]s)" -d '{"password": "%[7]s"}'
-
-Send a test mail. It authenticates with the new password; this terminal shows it:
-
-  curl -X POST '%[1]s/admin/v1/smtp/%[6]s/_test' -H "Authorization: Bearer $(cat %[3]s)" -d '{"receiverAddress": "you@example.com"}'
-
-Change the password at the inbox. Until you change it here too, test mails fail and say why:
-
-  curl -X PUT '%[5]s/password' -d 'another-password'
-
-See what the inbox has received, and with which version of its password:
-
-  curl '%[5]s/mails'
-
-The same from the command line:
-
-  export MAILKEEP_DATA_DIR=%[2]s
-  go run ./cmd/mailkeep provider list
-  echo another-password | go run ./cmd/mailkeep provider set-password %[6]s
-  go run ./cmd/mailkeep provider test %[6]s --to you@example.com
-
-`, service.URL(), service.DataDir(), tokenFile, inbox.smtp.Addr(), inbox.url(), id, nextPassword)
-	return err
+func (d *demo) show(ctx context.Context) error {
+	if err := d.printWhere(); err != nil {
+		return err
+	}
+	for i, step := range d.rotation() {
+		if err := d.printStep(ctx, i+1, step); err != nil {
+			return err
+		}
+	}
+	d.inbox.smtp.AllowPassword(user, nextPassword)
+	d.inbox.announce()
+	return d.printCommands()
 }

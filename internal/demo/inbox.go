@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/mail"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/delivery/smtptest"
@@ -29,19 +30,22 @@ type inbox struct {
 	page  *http.Server
 	addr  net.Addr
 	first secret.Text
+	loud  atomic.Bool
 }
 
-// startInbox starts the inbox; each mail is shown on out.
+// startInbox starts the inbox. Once announce was called, each mail is shown on out.
 func startInbox(out io.Writer) (*inbox, error) {
-	server, err := smtptest.Start(smtptest.Options{
-		DemandAuth: true, Keep: keep, OnMail: func(m smtptest.Mail) { fmt.Fprintln(out, describe(m)) },
-	})
+	in := &inbox{first: secret.New(rand.Text())}
+	server, err := smtptest.Start(smtptest.Options{DemandAuth: true, Keep: keep, OnMail: func(m smtptest.Mail) {
+		if in.loud.Load() {
+			fmt.Fprintln(out, describe(m))
+		}
+	}})
 	if err != nil {
 		return nil, err
 	}
-	in := &inbox{smtp: server, first: secret.New(rand.Text())}
+	in.smtp = server
 	server.SetPassword(user, in.first.Reveal())
-	server.AllowPassword(user, nextPassword)
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -56,6 +60,19 @@ func startInbox(out io.Writer) (*inbox, error) {
 }
 
 func (in *inbox) url() string { return "http://" + in.addr.String() }
+
+func (in *inbox) announce() { in.loud.Store(true) }
+
+// versionOf returns the version of the password that the last mail with a subject came with; 0 if
+// there is none.
+func (in *inbox) versionOf(about string) (version int) {
+	for _, m := range in.smtp.Mails() {
+		if subject(m) == about {
+			version = m.Version
+		}
+	}
+	return version
+}
 
 func (in *inbox) close() error { return errors.Join(in.page.Close(), in.smtp.Close()) }
 

@@ -30,18 +30,20 @@ export const clients = {
   fetch: 'application/json',
 };
 
+const streams = { ...clients, 'connect-web.Connect': 'application/connect+json' };
+
 /**
  * Opens the page in a browser profile of its own, which remembers no preflight. Returns a function
- * that calls a method of AdminService from it with one of the clients.
+ * that calls a method from it with one of the clients.
  */
 export async function open(page, client) {
   const tab = await (await browser.newContext()).newPage();
   await tab.goto(page);
   assert.notEqual(await tab.evaluate(() => origin), new URL(service).origin);
-  tab.on('request', (request) => (tab.contentType = request.headers()['content-type']));
+  tab.on('request', (request) => (tab.contentType = request.headers()['content-type'] ?? tab.contentType));
   return async (method, request, bearer = token) => {
     const result = await tab.evaluate((args) => globalThis.call(...args), [client, service, bearer, method, request]);
-    assert.equal(tab.contentType, clients[client]);
+    assert.equal(tab.contentType, (method.startsWith('watch') ? streams : clients)[client]);
     return result;
   };
 }

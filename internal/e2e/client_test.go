@@ -61,6 +61,8 @@ func servePage(t *testing.T) (origin string) {
 		w.Header().Set("Content-Type", "text/javascript")
 		_, _ = w.Write(script)
 	})
+	own := descriptors(t)
+	mux.HandleFunc("GET /descriptors.binpb", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(own) })
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL
@@ -92,16 +94,23 @@ func (c curl) run(t *testing.T, path, body string, flags ...string) string {
 	return out.String()
 }
 
-// call calls a method of AdminService.
+// call calls a method of AdminService, or of the service that is named with it, and returns the last
+// message of the answer.
 func (c curl) call(t *testing.T, method string, request map[string]any) (response map[string]any) {
 	t.Helper()
 	body, err := json.Marshal(request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := c.run(t, "zitadel.admin.v1.AdminService/"+method, string(body))
-	if err := json.Unmarshal([]byte(out), &response); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if !strings.Contains(method, "/") {
+		method = "zitadel.admin.v1.AdminService/" + method
+	}
+	out := c.run(t, method, string(body))
+	for messages := json.NewDecoder(strings.NewReader(out)); messages.More(); {
+		response = nil
+		if err := messages.Decode(&response); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	return response
 }

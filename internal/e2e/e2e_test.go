@@ -110,7 +110,8 @@ func testBufCurl(t *testing.T, c curl, mail *mailServer) {
 	services := strings.Fields(c.run(t, "", "", "--list-services"))
 	if want := []string{
 		"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
-		"mailkeep.v1.DeprecationService", "mailkeep.v1.KeyService", "mailkeep.v1.TokenService", "zitadel.admin.v1.AdminService",
+		"mailkeep.v1.DeprecationService", "mailkeep.v1.KeyService", "mailkeep.v1.MessageService", "mailkeep.v1.ProviderService",
+		"mailkeep.v1.TokenService", "zitadel.admin.v1.AdminService",
 	}; !cmp.Equal(want, services) {
 		t.Errorf("services (-want +got):\n%s", cmp.Diff(want, services))
 	}
@@ -129,7 +130,14 @@ func testBufCurl(t *testing.T, c curl, mail *mailServer) {
 		}
 		c.call(t, "TestSMTPConfigById", map[string]any{"id": id, "receiver_address": "buf.v" + version + "@example.com"})
 	}
-	mail.expect(t, []string{"buf 1 sent", "buf 2 sent"})
+	c.call(t, "ActivateSMTPConfig", map[string]any{"id": id})
+	const messages = "mailkeep.v1.MessageService/"
+	sent := c.call(t, messages+"SendMessage", map[string]any{"to": []string{"buf.v2@example.com"}, "text": "x"})
+	last, _ := c.call(t, messages+"WatchMessages", map[string]any{"id": sent["id"]})["message"].(map[string]any)
+	if last["state"] != "MESSAGE_STATE_DELIVERED" || last["credentialVersion"] != "2" || last["id"] != sent["id"] {
+		t.Errorf("the mail %v ends as %v", sent, last)
+	}
+	mail.expect(t, []string{"buf 1 sent", "buf 2 sent", "buf 2 sent"})
 
 	const unknown = `{"id":"123456789012345678","password":"x"}`
 	c.status = 5 << 3 // NOT_FOUND

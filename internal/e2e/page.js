@@ -6,6 +6,7 @@ import { createConnectTransport, createGrpcWebTransport } from '@connectrpc/conn
 import { AdminService } from '@zitadel/proto/zitadel/admin_pb.js';
 import { ErrorDetailSchema } from '@zitadel/proto/zitadel/message_pb.js';
 import { GrpcWebClientBase, MethodDescriptor, MethodType } from 'grpc-web';
+import { readServices } from './mailkeep.js';
 
 const clients = {
   'connect-web.gRPC-Web': connectWeb(createGrpcWebTransport),
@@ -16,24 +17,50 @@ const clients = {
 };
 
 /**
- * Calls a method of AdminService with a JSON request. The result has headers, those of the answer
- * that the browser lets scripts read, and response as JSON or error {code, message, id}.
+ * Calls a method of AdminService, or of Mailkeep's own services, with a JSON request. The result has
+ * headers, those of the answer that the browser lets scripts read, and response as JSON (of a stream
+ * an array) or error {code, message, id, report}.
  */
-globalThis.call = (client, service, token, method, request) =>
-  clients[client](service, token, AdminService.method[method], request);
+globalThis.call = async (client, service, token, method, request) =>
+  clients[client](service, token, AdminService.method[method] ?? (await own()).methods[method], request);
+
+/** Mailkeep's own services. */
+async function own() {
+  const answer = await fetch('descriptors.binpb');
+  return readServices(new Uint8Array(await answer.arrayBuffer()));
+}
 
 function connectWeb(createTransport) {
   return async (service, token, method, request) => {
     let headers = new Headers();
-    const client = createClient(AdminService, createTransport({ baseUrl: service }));
+    const client = createClient(method.parent, createTransport({ baseUrl: service }));
     const options = { headers: { Authorization: `Bearer ${token}` }, onHeader: (h) => (headers = h) };
     try {
-      const response = await client[method.localName](fromJson(method.input, request), options);
-      return { headers: Object.fromEntries(headers), response: toJson(method.output, response) };
+      const answer = client[method.localName](fromJson(method.input, request), options);
+      const response = method.methodKind === 'unary' ? toJson(method.output, await answer) : await all(method, answer);
+      return { headers: Object.fromEntries(headers), response };
     } catch (error) {
-      return { headers: Object.fromEntries(error.metadata), error: refusal(error) };
+      return { headers: Object.fromEntries(error.metadata), error: await explain(method, error) };
     }
   };
+}
+
+/** Every message of a stream. */
+async function all(method, stream) {
+  const messages = [];
+  for await (const message of stream) {
+    messages.push(toJson(method.output, message));
+  }
+  return messages;
+}
+
+async function explain(method, error) {
+  if (method.parent === AdminService) {
+    return refusal(error);
+  }
+  const { report } = await own();
+  const [detail] = error.findDetails(report);
+  return { ...refusal(error), report: detail && toJson(report, detail) };
 }
 
 function refusal(error) {
