@@ -122,6 +122,10 @@ func TestLoad(t *testing.T) {
 	if err != nil || s.value < 10 || s.allocs < 1 {
 		t.Errorf("%+v, %v, want some calls a second, each with some allocations", s, err)
 	}
+	l.worth = 1000
+	if _, total, err := l.run(t.Context()); err != nil || total < 1000 || total%1000 != 0 {
+		t.Errorf("%d calls, %v, want thousands", total, err)
+	}
 	l.length = 1 // a nanosecond, in which no call is answered
 	if s, err := l.measure(t.Context()); err != nil || math.IsInf(s.allocs, 0) || s.value <= 0 {
 		t.Errorf("%+v, %v, want figures of at least one call", s, err)

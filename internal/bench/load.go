@@ -23,18 +23,24 @@ type load struct {
 	callers int
 	length  time.Duration
 	dial    dialer
+	worth   int // how many a call counts for; 0 for 1
 }
 
-// measure returns calls a second and allocations a call, after a fifth of the length to warm up.
-// Allocations are those of the process: the callers must not make any.
+// measure is run without the total.
 func (l load) measure(ctx context.Context) (sample, error) {
+	s, _, err := l.run(ctx)
+	return s, err
+}
+
+// run returns calls a second and allocations a call, after a fifth of the length to warm up, and how
+// many calls there were in all. Allocations are those of the process: the callers must not make any.
+func (l load) run(ctx context.Context) (s sample, total int, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	var calls atomic.Int64
 	var done atomic.Bool
 	for range l.callers {
 		group.Go(func() error { return l.loop(ctx, &calls, &done) })
 	}
-	var s sample
 	group.Go(func() error {
 		defer done.Store(true)
 		if err := wait(ctx, l.length/5); err != nil {
@@ -52,8 +58,8 @@ func (l load) measure(ctx context.Context) (sample, error) {
 		s = sample{value: n / elapsed.Seconds(), allocs: float64(after.Mallocs-before.Mallocs) / n}
 		return err
 	})
-	err := group.Wait()
-	return s, err
+	err = group.Wait()
+	return s, int(calls.Load()), err
 }
 
 func (l load) loop(ctx context.Context, calls *atomic.Int64, done *atomic.Bool) error {
@@ -66,7 +72,7 @@ func (l load) loop(ctx context.Context, calls *atomic.Int64, done *atomic.Bool) 
 		if err := c.call(); err != nil {
 			return err
 		}
-		calls.Add(1)
+		calls.Add(int64(max(1, l.worth)))
 	}
 	return nil
 }

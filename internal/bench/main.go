@@ -52,7 +52,8 @@ func (f *flags) Validate() error {
 const description = `Measures Mailkeep against its targets and prints the result as Markdown.
 
 Run it from the root of the module, on a machine that does little else: the table says how much CPU
-other programs used. Everything stays on loopback and in a temporary folder.
+other programs used. Everything stays on loopback and in a temporary folder. Mails are measured
+against Postfix's smtp-source, which setup.sh beside this program fetches, or else a bare loop.
 
 A row passes when its worse quartile reaches "must" and fails when its better quartile misses it;
 until then it gets more rounds, up to --most-rounds. The exit status is 1 when a row fails, or when

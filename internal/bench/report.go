@@ -31,7 +31,7 @@ func report(to io.Writer, f flags, rows []*row) error {
 		median, spread := figures(values, c.unit)
 		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s |\n", c.name, median, spread, allocs, shares(others))
 	}
-	text.WriteString("\nAllocations are those of the whole service for one call, net/http's reading of the request included.\n")
+	text.WriteString("\nAllocations are those of the whole service for one call or mail, net/http's reading of the request included.\n")
 	if _, err := io.WriteString(to, text.String()); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type measure func(ctx context.Context) (sample, error)
 type sample struct {
 	value  float64
 	allocs float64 // of the whole process, for each call; 0 if not counted
+	heap   float64 // MiB that a process holds after its garbage was collected; 0 if not measured
 	others float64 // share of the machine's CPU that other programs used meanwhile, 0 to 1
 }
 
@@ -49,6 +50,13 @@ type sample struct {
 func ratio(name string, over, under *cell, t target) *row {
 	return &row{name: name, cells: []*cell{over, under}, target: t, figure: func(s []sample) float64 {
 		return s[0].value / s[1].value
+	}}
+}
+
+// heapRatio is a row of what two cells hold in memory.
+func heapRatio(name string, over, under *cell, t target) *row {
+	return &row{name: name, cells: []*cell{over, under}, target: t, figure: func(s []sample) float64 {
+		return s[0].heap / s[1].heap
 	}}
 }
 

@@ -49,7 +49,7 @@ func TestVerdict(t *testing.T) {
 }
 
 func TestFigures(t *testing.T) {
-	over, under := sample{value: 6, allocs: 7}, sample{value: 3}
+	over, under := sample{value: 6, allocs: 7, heap: 8}, sample{value: 3, heap: 2}
 	a, b := &cell{unit: "ms"}, &cell{}
 	for _, test := range []struct {
 		row     *row
@@ -58,6 +58,7 @@ func TestFigures(t *testing.T) {
 		unit    string
 	}{
 		{ratio("", a, b, target{}), []sample{over, under}, 2, ""},
+		{heapRatio("", a, b, target{}), []sample{over, under}, 4, ""},
 		{absolute("", a, target{}), []sample{over}, 6, "ms"},
 		{allocations("", a, target{}), []sample{over}, 7, "allocations"},
 	} {
