@@ -91,7 +91,8 @@ func Steps() []Step {
 }
 
 // DeliveryError is a mail that was not accepted. It is safe to show: Text is what the server (or
-// the network) said, cut to 256 bytes, escaped, without credentials.
+// the network) said, cut to 256 bytes, escaped, without credentials and without what it repeats of the
+// mail.
 type DeliveryError struct {
 	Step      Step
 	Code      int // the server's reply code (RFC 5321, section 4.2) or HTTP status; 0 when it did not reply
