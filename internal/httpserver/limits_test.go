@@ -176,7 +176,7 @@ func TestLimits(t *testing.T) {
 // TestBombs sends a little that would be much.
 func TestBombs(t *testing.T) {
 	url := serve(t, messages{}, 0)
-	const size = 32 << 20
+	const size = 64 << 20
 	bomb := zipped(strings.Repeat(" ", size))
 	for _, f := range forms() {
 		var body string
