@@ -38,23 +38,19 @@ const (
 )
 
 // Apply implements emailprovider.Store.
-func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (sequence uint64, _ error) {
+func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
 	if err := checkChange(c); err != nil {
 		return 0, err
 	}
-	var applied uint64
-	err := db.writeProviders(ctx, func(l *line) (err error) {
-		applied, err = apply(l, c)
-		return err
-	})
+	sequence, err := db.engine.apply(ctx, c)
 	if err != nil {
 		return 0, err
 	}
 	if c.Put == nil {
 		// The removal is done and durable; its secret is only in the journal for longer if this fails.
-		_ = db.dialect.erase(ctx, db.writer)
+		_ = db.engine.erase(ctx)
 	}
-	return applied, nil
+	return sequence, nil
 }
 
 // checkChange refuses what would break the promise that an id is given once: the id is held by the
@@ -123,18 +119,4 @@ func put(l *line, c emailprovider.Change, sequence int64) error {
 	}
 	args = append(args, signed(c.Expect), c.ExpectKey)
 	return l.execOne(emailprovider.ErrConflict, updateProvider, args...)
-}
-
-// oneOr returns a check that a statement touched a row; the answer is none if it did not.
-func oneOr(none error) func(sql.Result, error) error {
-	return func(r sql.Result, err error) error {
-		if err != nil {
-			return err
-		}
-		n, err := r.RowsAffected()
-		if err == nil && n == 0 {
-			return none
-		}
-		return err
-	}
 }

@@ -21,7 +21,7 @@ func BenchmarkBareAccept(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		tx, err := db.writer.BeginTx(b.Context(), nil)
+		tx, err := lite(db).writer.BeginTx(b.Context(), nil)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func BenchmarkBareAccept(b *testing.B) {
 
 func bareStatement(b *testing.B, db *DB, query string) *sql.Stmt {
 	b.Helper()
-	s, err := db.writer.PrepareContext(b.Context(), query)
+	s, err := lite(db).writer.PrepareContext(b.Context(), query)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func BenchmarkProvider(b *testing.B) {
 	p := addProvider(b, db, 1)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := db.oneProvider(b.Context(), db.hot.provider, p.Instance, p.ID); err != nil {
+		if _, err := db.Provider(b.Context(), p.Instance, p.ID); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -31,7 +31,7 @@ func BenchmarkTokenByHash(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := db.readToken(b.Context(), t.Hash); err != nil {
+		if _, err := db.TokenByHash(b.Context(), t.Hash); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -10,7 +10,7 @@ const cacheSize = 4096
 // new one.
 //
 // It is right only if every write to what it keeps is between two drops, so only for a database
-// that no other process writes to. For others it is nil, which keeps nothing.
+// that no other process writes to.
 type cache[K comparable, V any] struct {
 	mu      sync.Mutex
 	entries map[K]V
@@ -20,9 +20,6 @@ type cache[K comparable, V any] struct {
 
 // get returns what is kept for the key, or what read returns, which it keeps unless it is an error.
 func (c *cache[K, V]) get(key K, read func(K) (V, error)) (V, error) {
-	if c == nil {
-		return read(key)
-	}
 	c.mu.Lock()
 	value, ok := c.entries[key]
 	epoch := c.epoch
@@ -51,9 +48,6 @@ func (c *cache[K, V]) keep(key K, value V, epoch uint64) {
 
 // drop forgets everything. Each write of what is kept drops with 1 before it and with -1 after it.
 func (c *cache[K, V]) drop(writes int) {
-	if c == nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writes += writes

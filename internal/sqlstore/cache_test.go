@@ -95,17 +95,6 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
-// TestNoCache is how a database is read that other processes write to.
-func TestNoCache(t *testing.T) {
-	var c *cache[string, int]
-	d := &database{value: 1}
-	d.want(t, c, 1, true)
-	if err := c.write(func() error { d.value = 2; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	d.want(t, c, 2, true)
-}
-
 // TestKeptTokens reads tokens before they change, so that they are kept.
 func TestKeptTokens(t *testing.T) {
 	db := open(t)

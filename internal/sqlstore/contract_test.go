@@ -37,6 +37,9 @@ func openAt(t testing.TB, path string, o Options, instances ...string) *DB {
 	return db
 }
 
+// lite is the engine of a database in a file.
+func lite(db *DB) *sqliteEngine { return db.engine.(*sqliteEngine) }
+
 func TestStore(t *testing.T) {
 	providertest.Run(t, func(t *testing.T, instances ...string) emailprovider.Store { return open(t, instances...) })
 	providertest.RunVault(t, func(t *testing.T, instances ...string) providertest.StoreVault { return open(t, instances...) })

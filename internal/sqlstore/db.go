@@ -2,7 +2,7 @@
 // (emailprovider.Store, emailprovider.Vault), tokens (auth.Store), uses of deprecated methods
 // (deprecation.Store). One *DB is all of these.
 //
-// There is one SQL text. What differs between databases is behind dialect.
+// There is one SQL text. What differs between databases is behind engine.
 //
 // Times are kept to the microsecond. Failures that may pass are *fault.Error of kind Unavailable or
 // ResourceExhausted; the end of a caller's context comes back as such.
@@ -12,62 +12,29 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/fault"
 )
 
 // DB is a store. Its methods may be called concurrently.
 type DB struct {
-	reader   *sql.DB
-	writer   *sql.DB
-	dialect  dialect
-	now      func() time.Time
-	patience time.Duration // for a whole write, waiting included
-	hot      statements
-	group    group
-
-	providers *cache[providerKey, providerRow]
-	tokens    *cache[[32]byte, auth.Token] // by hash
+	reader *sql.DB
+	engine engine
+	now    func() time.Time
 }
 
 // patience bounds a write: longer than SQLite waits for a lock, so that the answer names the lock.
 const patience = 5500 * time.Millisecond
 
-// statements are prepared once, because parsing them would cost more than running them.
-type statements struct {
-	provider, active, tokenByHash, message *sql.Stmt // of reader; for those of the writer see line
-}
-
-func (db *DB) prepare(ctx context.Context) error {
-	for _, s := range []struct {
-		to    **sql.Stmt
-		query string
-	}{
-		{&db.hot.provider, selectProvider},
-		{&db.hot.active, selectActive},
-		{&db.hot.tokenByHash, selectTokenByHash},
-		{&db.hot.message, selectMessage},
-	} {
-		stmt, err := db.reader.PrepareContext(ctx, s.query)
-		if err != nil {
-			return fmt.Errorf("sqlstore: prepare %q: %w", s.query, err)
-		}
-		*s.to = stmt
-	}
-	return nil
-}
-
 // Close ends all connections. Everything acknowledged is durable without it.
-func (db *DB) Close() error { return errors.Join(db.reader.Close(), db.writer.Close()) }
+func (db *DB) Close() error { return errors.Join(db.reader.Close(), db.engine.close()) }
 
 // AddInstance adds an instance without providers. One that exists is AlreadyExists.
 func (db *DB) AddInstance(ctx context.Context, id string) error {
-	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		return oneOr(fault.Newf(fault.AlreadyExists, "MAILKEEP-INSTANCE", "instance %q already exists", id))(tx.ExecContext(ctx,
-			`INSERT INTO instances (id, created) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`, id, micros(db.now())))
+	return db.write(ctx, func(l *line) error {
+		return l.execOne(fault.Newf(fault.AlreadyExists, "MAILKEEP-INSTANCE", "instance %q already exists", id),
+			`INSERT INTO instances (id, created) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`, id, micros(db.now()))
 	})
 }
 
@@ -75,11 +42,11 @@ func (db *DB) AddInstance(ctx context.Context, id string) error {
 func (db *DB) snapshot(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := db.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
 	if err != nil {
-		return db.failed(ctx, ctx, err)
+		return db.failed(ctx, err)
 	}
 	defer func() { _ = tx.Rollback() }() // Nothing was written.
 	if err := f(tx); err != nil {
-		return db.failed(ctx, ctx, err)
+		return db.failed(ctx, err)
 	}
 	return nil
 }

@@ -33,8 +33,13 @@ const (
 	brokenIO
 )
 
+// failed turns the error of a read into what a store answers.
+func (db *DB) failed(ctx context.Context, err error) error {
+	return failed(db.engine.class, ctx, ctx, err)
+}
+
 // failed turns err into what a store answers. ctx is the caller's, bounded the one that was used.
-func (db *DB) failed(ctx, bounded context.Context, err error) error {
+func failed(classify func(error) class, ctx, bounded context.Context, err error) error {
 	var known *fault.Error
 	switch {
 	case errors.As(err, &known):
@@ -46,7 +51,7 @@ func (db *DB) failed(ctx, bounded context.Context, err error) error {
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone):
 		return errBroken.Because(err)
 	}
-	switch db.dialect.class(err) {
+	switch classify(err) {
 	case locked:
 		return errBusy.Because(err)
 	case readOnly:

@@ -51,7 +51,7 @@ func (db *DB) Events(ctx context.Context, instance, providerID string, after uin
 		return e, scanEvent(rows, &e)
 	})
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return events, nil
 }

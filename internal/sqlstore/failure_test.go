@@ -53,7 +53,7 @@ func TestWriteFailures(t *testing.T) {
 			db := open(t)
 			p := addProvider(t, db, 1)
 			p.Description = strings.Repeat("needs a page of its own", 1000)
-			run(t, db.writer, c.broken)
+			run(t, lite(db).writer, c.broken)
 			for name, write := range map[string]func() error{
 				"Apply":    func() error { _, err := db.Apply(t.Context(), updated(p)); return err },
 				"PutToken": func() error { return db.PutToken(t.Context(), auth.Token{Instance: "default", Name: p.Description}) },
@@ -66,7 +66,7 @@ func TestWriteFailures(t *testing.T) {
 			if got, err := db.Provider(t.Context(), p.Instance, p.ID); err != nil || got.Sequence != p.Sequence {
 				t.Errorf("Provider meanwhile: sequence %d, %v", got.Sequence, err)
 			}
-			run(t, db.writer, c.whole)
+			run(t, lite(db).writer, c.whole)
 			if sequence, err := db.Apply(t.Context(), updated(p)); err != nil || sequence != p.Sequence+1 {
 				t.Errorf("Apply afterwards: %d, %v", sequence, err)
 			}
@@ -96,7 +96,7 @@ func TestLocked(t *testing.T) {
 	p := addProvider(t, db, 1)
 	unlock := otherWriter(t, db, path)
 
-	db.patience = 50 * time.Millisecond
+	lite(db).patience = 50 * time.Millisecond
 	if _, err := db.Apply(t.Context(), updated(p)); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("Apply while locked: %v, want Unavailable, busy", err)
 	}
@@ -109,7 +109,7 @@ func TestLocked(t *testing.T) {
 		t.Errorf("Provider while locked: %v", err)
 	}
 	unlock()
-	db.patience = patience
+	lite(db).patience = patience
 	if sequence, err := db.Apply(t.Context(), updated(p)); err != nil || sequence != p.Sequence+1 {
 		t.Errorf("Apply afterwards: %d, %v", sequence, err)
 	}
@@ -119,11 +119,11 @@ func TestLocked(t *testing.T) {
 func TestQueueing(t *testing.T) {
 	db := open(t)
 	p := addProvider(t, db, 1)
-	taken, err := db.writer.Conn(t.Context())
+	taken, err := lite(db).writer.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.patience = time.Millisecond
+	lite(db).patience = time.Millisecond
 	if _, err := db.Apply(t.Context(), updated(p)); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("Apply behind another: %v, want Unavailable", err)
 	}
@@ -135,13 +135,13 @@ func TestQueueing(t *testing.T) {
 // TestPatience ends a write that has begun: it is undone and says so.
 func TestPatience(t *testing.T) {
 	db := open(t)
-	db.patience = 20 * time.Millisecond
-	err := db.write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM instances"); err != nil {
+	lite(db).patience = 20 * time.Millisecond
+	err := db.write(t.Context(), func(l *line) error {
+		if _, err := l.exec("DELETE FROM instances"); err != nil {
 			return err
 		}
 		for { // Until the transaction is rolled back under us.
-			if _, err := tx.ExecContext(ctx, "SELECT 1"); err != nil {
+			if _, err := l.exec("SELECT 1"); err != nil {
 				return err
 			}
 		}
@@ -149,7 +149,7 @@ func TestPatience(t *testing.T) {
 	if fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("write: %v, want Unavailable", err)
 	}
-	db.patience = patience
+	lite(db).patience = patience
 	if addProvider(t, db, 1).Sequence != 1 {
 		t.Error("the deletion was kept")
 	}
@@ -224,35 +224,31 @@ func TestInconsistentChanges(t *testing.T) {
 
 func TestUnknownErrorsKeepTheirText(t *testing.T) {
 	db, bug := open(t), errors.New("a bug")
-	err := db.write(t.Context(), func(context.Context, *sql.Tx) error { return fmt.Errorf("found: %w", bug) })
+	err := db.write(t.Context(), func(*line) error { return fmt.Errorf("found: %w", bug) })
 	if !errors.Is(err, bug) || fault.KindOf(err) != fault.Internal {
 		t.Errorf("write: %v, want the bug as it is", err)
 	}
 }
 
-// brokenCommit takes a violated constraint, which SQLite can be made to find at the commit, for an
+// TestOutcomeUnknown takes a violated constraint, which SQLite can be made to find at the commit, for an
 // I/O error, which it can not.
-type brokenCommit struct{ dialect }
-
-func (brokenCommit) class(error) class { return brokenIO }
-
 func TestOutcomeUnknown(t *testing.T) {
 	db := open(t)
-	violate := func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "PRAGMA defer_foreign_keys = 1"); err != nil {
+	violate := func(l *line) error {
+		if _, err := l.exec("PRAGMA defer_foreign_keys = 1"); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE events SET instance = 'none'")
+		_, err := l.exec("UPDATE events SET instance = 'none'")
 		return err
 	}
 	addProvider(t, db, 1)
 	if err := db.write(t.Context(), violate); err == nil || fault.KindOf(err) != fault.Internal {
 		t.Errorf("violation at the commit: %v, want it as it is", err)
 	}
-	db.dialect = brokenCommit{db.dialect}
+	lite(db).classify = func(error) class { return brokenIO }
 	if err := db.write(t.Context(), violate); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "MAILKEEP-OUTCOME") {
 		t.Errorf("I/O error at the commit: %v, want Unavailable, MAILKEEP-OUTCOME", err)
 	}
-	db.dialect = sqliteDialect{}
+	lite(db).classify = sqliteClass
 	addProvider(t, db, 2)
 }

@@ -35,20 +35,7 @@ func (db *DB) Accept(ctx context.Context, m outbox.Message, content outbox.Seale
 	}
 	m.State = outbox.Queued
 	m.Due, m.Expires, m.Changed, m.Created = kept(m.Due), kept(m.Expires), kept(m.Changed), kept(m.Created)
-	var taken outbox.Message
-	err = db.writeClean(ctx, func(l *line) error {
-		err := l.execOne(outbox.ErrKeyTaken, insertMessage, m.Instance, m.ID,
-			micros(m.Due), micros(m.Expires), micros(m.Changed), micros(m.Created), m.Tag,
-			sql.NullString{String: m.IdempotencyKey, Valid: m.IdempotencyKey != ""}, m.Fingerprint,
-			searchable(m.Recipients[0]), recipients)
-		if errors.Is(err, outbox.ErrKeyTaken) {
-			return keyTaken(l, m, &taken)
-		}
-		if err != nil {
-			return err
-		}
-		return acceptRest(l, m, content)
-	})
+	taken, err := db.engine.accept(ctx, &acceptance{m, recipients, content})
 	switch {
 	case err == nil:
 		return m, nil
@@ -58,8 +45,48 @@ func (db *DB) Accept(ctx context.Context, m outbox.Message, content outbox.Seale
 	return outbox.Message{}, err
 }
 
+// acceptance is a mail that is to be accepted.
+type acceptance struct {
+	outbox.Message
+	recipients string // as they are stored
+	content    outbox.Sealed
+}
+
+// columns are the arguments of insertMessage.
+func (m *acceptance) columns() []any {
+	return []any{
+		m.Instance, m.ID, micros(m.Due), micros(m.Expires), micros(m.Changed), micros(m.Created), m.Tag,
+		sql.NullString{String: m.IdempotencyKey, Valid: m.IdempotencyKey != ""}, m.Fingerprint,
+		searchable(m.Recipients[0]), m.recipients,
+	}
+}
+
+// further are the arguments of insertRecipient, for each that needs it.
+func (m *acceptance) further() (rows [][]any) {
+	for _, r := range m.Recipients[1:] {
+		rows = append(rows, []any{m.Instance, searchable(r), m.ID})
+	}
+	return rows
+}
+
+// accept writes a new mail, or reads the one that has its idempotency key.
+func accept(l *line, m *acceptance, taken *outbox.Message) error {
+	err := l.execOne(outbox.ErrKeyTaken, insertMessage, m.columns()...)
+	if errors.Is(err, outbox.ErrKeyTaken) {
+		return keyTaken(l, m, taken)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := l.execAll(insertRecipient, m.further()); err != nil {
+		return err
+	}
+	_, err = l.exec(insertContent, m.Instance, m.ID, m.content.KeyID, m.content.Ciphertext)
+	return err
+}
+
 // keyTaken reads the mail that has m's idempotency key.
-func keyTaken(l *line, m outbox.Message, taken *outbox.Message) (err error) {
+func keyTaken(l *line, m *acceptance, taken *outbox.Message) (err error) {
 	err = l.one(selectMessageByKey, []any{m.Instance, m.IdempotencyKey}, func(row scanner) (err error) {
 		*taken, err = scanMessage(row, m.Instance)
 		return err
@@ -73,17 +100,6 @@ func keyTaken(l *line, m outbox.Message, taken *outbox.Message) (err error) {
 	return outbox.ErrKeyTaken
 }
 
-// acceptRest writes what is not in the row of messages.
-func acceptRest(l *line, m outbox.Message, content outbox.Sealed) error {
-	for _, r := range m.Recipients[1:] {
-		if _, err := l.exec(insertRecipient, m.Instance, searchable(r), m.ID); err != nil {
-			return err
-		}
-	}
-	_, err := l.exec(insertContent, m.Instance, m.ID, content.KeyID, content.Ciphertext)
-	return err
-}
-
 // searchable is the form of an address that mails are found by.
 func searchable(r outbox.Recipient) string { return strings.ToLower(r.Address) }
 
@@ -92,7 +108,7 @@ func (db *DB) Message(ctx context.Context, instance, id string) (outbox.Message,
 	if err := ctx.Err(); err != nil {
 		return outbox.Message{}, fmt.Errorf("sqlstore: %w", err)
 	}
-	m, err := scanMessage(db.hot.message.QueryRowContext(db.dialect.statementContext(ctx), instance, id), instance)
+	m, err := scanMessage(db.engine.message(ctx, instance, id), instance)
 	return m, db.foundOr(ctx, err)
 }
 
@@ -116,5 +132,5 @@ func (db *DB) foundOr(ctx context.Context, err error) error {
 	case errors.Is(err, sql.ErrNoRows):
 		return outbox.ErrNotFound
 	}
-	return db.failed(ctx, ctx, err)
+	return db.failed(ctx, err)
 }

@@ -45,7 +45,7 @@ func (db *DB) Attempts(ctx context.Context, instance, id string) ([]outbox.Attem
 		return parseAttempt(number, record)
 	})
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return attempts, nil
 }

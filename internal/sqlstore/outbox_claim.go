@@ -208,7 +208,7 @@ func (db *DB) Waiting(ctx context.Context) ([]outbox.Wait, error) {
 		return w, err
 	})
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return slices.DeleteFunc(all, func(w outbox.Wait) bool { return w.Due.IsZero() }), nil
 }

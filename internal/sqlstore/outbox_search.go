@@ -125,7 +125,7 @@ func (db *DB) Messages(ctx context.Context, instance string, f outbox.Filter) ([
 		rows, err := db.reader.QueryContext(ctx, query, args...)
 		found, err := collect(rows, err, func() (outbox.Message, error) { return scanMessage(rows, instance) })
 		if err != nil {
-			return nil, db.failed(ctx, ctx, err)
+			return nil, db.failed(ctx, err)
 		}
 		all = append(all, found...)
 	}

@@ -93,11 +93,11 @@ func TestSettleIsAtomic(t *testing.T) {
 			again := all[0]
 			again.State = outbox.Queued
 			batch := []outbox.Settlement{again, all[1]}
-			run(t, db.writer, "CREATE TRIGGER broken BEFORE "+table+" BEGIN SELECT RAISE(ABORT, 'broken'); END")
+			run(t, lite(db).writer, "CREATE TRIGGER broken BEFORE "+table+" BEGIN SELECT RAISE(ABORT, 'broken'); END")
 			if refused, err := db.Settle(t.Context(), batch); err == nil {
 				t.Errorf("Settle: %v refused, want an error", refused)
 			}
-			run(t, db.writer, "DROP TRIGGER broken")
+			run(t, lite(db).writer, "DROP TRIGGER broken")
 			if uses, err := db.CredentialUses(t.Context(), "default", p.ID, 9); err != nil || len(uses) > 0 {
 				t.Errorf("uses after a failed batch: %v, %v", uses, err)
 			}
@@ -140,7 +140,7 @@ func TestContentIsErased(t *testing.T) {
 	p := activeProvider(t, db)
 	found := func() (files []string) {
 		t.Helper()
-		run(t, db.writer, "PRAGMA wal_checkpoint(TRUNCATE)")
+		run(t, lite(db).writer, "PRAGMA wal_checkpoint(TRUNCATE)")
 		for _, name := range []string{path, path + "-wal", path + "-shm"} {
 			if content, err := os.ReadFile(name); err != nil {
 				t.Fatal(err)
@@ -173,9 +173,9 @@ func TestStates(t *testing.T) {
 		if state.Open() {
 			open = "TRUE"
 		}
-		run(t, db.writer, "UPDATE messages SET state = '"+string(state)+"', open = "+open)
+		run(t, lite(db).writer, "UPDATE messages SET state = '"+string(state)+"', open = "+open)
 		for _, wrong := range []string{"open = NOT open", "state = 'lost'"} {
-			if _, err := db.writer.ExecContext(t.Context(), "UPDATE messages SET "+wrong); err == nil {
+			if _, err := lite(db).writer.ExecContext(t.Context(), "UPDATE messages SET "+wrong); err == nil {
 				t.Errorf("%s of a mail that is %s was taken", wrong, state)
 			}
 		}

@@ -46,7 +46,7 @@ func (db *DB) CredentialUses(ctx context.Context, instance, providerID string, l
 		return u, err
 	})
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return uses, nil
 }

@@ -29,7 +29,8 @@ func TestPlans(t *testing.T) {
 		"KeysInUse":        {selectKeysInUse, "providers_sealed"},
 		"SealedBy":         {selectSealedBy, "providers_sealed (key_id=? AND (instance,id)>(?,?))"},
 		"Reseal":           {updateSealed, "(instance=? AND id=?)"},
-		"DestroyPrevious":  {destroyPrevious, "providers_previous (prev_until<?)"},
+		"DestroyPrevious":  {selectOverdue, "providers_previous (prev_until<?)"},
+		"Destroy one":      {destroyPrevious, "sqlite_autoindex_providers_1 (instance=? AND id=?)"},
 		"TokenByHash":      {selectTokenByHash, "sqlite_autoindex_tokens_"},
 		"Tokens":           {selectTokens, "sqlite_autoindex_tokens_"},
 		"Revoke":           {deleteToken, "(instance=? AND id=?)"},
@@ -99,7 +100,7 @@ var placeholder = regexp.MustCompile(`\$\d+`)
 func explain(t *testing.T, db *DB, query string) (steps []string) {
 	t.Helper()
 	args := make([]any, len(slices.Compact(slices.Sorted(slices.Values(placeholder.FindAllString(query, -1))))))
-	rows, err := db.writer.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	rows, err := lite(db).writer.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
 	steps, err = collect(rows, err, func() (step string, err error) {
 		var id, parent, unused int
 		return step, rows.Scan(&id, &parent, &unused, &step)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
@@ -26,16 +25,12 @@ const (
 
 // Provider implements emailprovider.Store.
 func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.Provider, error) {
-	return db.known(ctx, providerKey{instance: instance, id: id}, func(k providerKey) (providerRow, error) {
-		return db.oneProvider(ctx, db.hot.provider, k.instance, k.id)
-	})
+	return db.provider(ctx, providerKey{instance: instance, id: id})
 }
 
 // Active implements emailprovider.Store.
 func (db *DB) Active(ctx context.Context, instance string) (emailprovider.Provider, error) {
-	return db.known(ctx, providerKey{instance: instance, active: true}, func(k providerKey) (providerRow, error) {
-		return db.oneProvider(ctx, db.hot.active, k.instance)
-	})
+	return db.provider(ctx, providerKey{instance: instance, active: true})
 }
 
 // providerKey is what a provider is asked for by: its id, or that it is the active one.
@@ -44,34 +39,28 @@ type providerKey struct {
 	active       bool
 }
 
-// known returns the provider that the cache has or read reads.
-func (db *DB) known(ctx context.Context, key providerKey, read func(providerKey) (providerRow, error)) (emailprovider.Provider, error) {
+func (db *DB) provider(ctx context.Context, key providerKey) (emailprovider.Provider, error) {
 	if err := ctx.Err(); err != nil {
 		return emailprovider.Provider{}, fmt.Errorf("sqlstore: %w", err)
 	}
-	row, err := db.providers.get(key, read)
+	row, err := db.engine.provider(ctx, key)
 	if err != nil {
 		return emailprovider.Provider{}, err
 	}
-	row.ciphertext = slices.Clone(row.ciphertext) // nobody can change what is kept
-	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
 	return row.provider(key.instance)
 }
 
 // writeProviders is write for what changes providers.
 func (db *DB) writeProviders(ctx context.Context, f func(*line) error) error {
-	return db.await(ctx, &job{do: f, cache: db.providers})
+	return db.engine.write(ctx, write{do: f, of: cachedProviders})
 }
 
-func (db *DB) oneProvider(ctx context.Context, query *sql.Stmt, args ...any) (r providerRow, err error) {
-	err = r.scan(query.QueryRowContext(db.dialect.statementContext(ctx), args...))
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, emailprovider.ErrNotFound
-	}
-	if err != nil {
-		return r, db.failed(ctx, ctx, err)
-	}
-	return r, nil
+// hold lets nobody else change providers or tokens of the instance until the transaction ends. Whoever
+// changes them holds the instance first, so that what is read afterwards stays so, and so that nobody
+// waits for somebody who waits for him.
+func hold(l *line, instance string) error {
+	_, err := l.exists(`SELECT id FROM instances WHERE id = $1 /*pg FOR NO KEY UPDATE */`, instance)
+	return err
 }
 
 // List implements emailprovider.Store.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
 )
@@ -56,17 +55,19 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
 
-	db := &DB{
-		reader: reader, writer: writer, dialect: sqliteDialect{}, now: o.Now, patience: patience,
+	engine := &sqliteEngine{
+		reader: reader, writer: writer, patience: patience, classify: sqliteClass,
 		providers: new(cache[providerKey, providerRow]), tokens: new(cache[[32]byte, auth.Token]),
 	}
+	engine.queue.run = engine.commitBatch
+	db := &DB{reader: reader, engine: engine, now: o.Now}
 	if db.now == nil {
 		db.now = time.Now
 	}
 	if err := migrate(ctx, writer, goose.DialectSQLite3); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if err := db.prepare(ctx); err != nil {
+	if err := engine.prepare(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -139,39 +140,4 @@ func (c checkedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
-}
-
-type sqliteDialect struct{}
-
-func (sqliteDialect) statementContext(ctx context.Context) context.Context {
-	return context.WithoutCancel(ctx)
-}
-
-// erase moves the write-ahead log into the database, where secure_delete has overwritten what was
-// deleted, and empties it.
-func (sqliteDialect) erase(ctx context.Context, writer *sql.DB) error {
-	_, err := writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
-	return err
-}
-
-func (sqliteDialect) class(err error) class {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return otherError
-	}
-	switch e.Code() {
-	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-		return uniqueViolation
-	}
-	switch e.Code() & 0xff { // The low byte is the kind, the rest the detail.
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT:
-		return locked
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return readOnly
-	case sqlite3.SQLITE_FULL:
-		return full
-	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
-		return brokenIO
-	}
-	return otherError
 }

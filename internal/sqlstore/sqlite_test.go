@@ -21,7 +21,7 @@ import (
 // TestSettings asks the writer and more than one reader.
 func TestSettings(t *testing.T) {
 	db := open(t)
-	for _, pool := range []*sql.DB{db.writer, db.reader} {
+	for _, pool := range []*sql.DB{lite(db).writer, db.reader} {
 		for range 3 {
 			conn, err := pool.Conn(t.Context())
 			if err != nil {
@@ -127,7 +127,7 @@ func TestMissingFolder(t *testing.T) {
 func TestNewerSchemaIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	db := openAt(t, path, Options{})
-	_, err := db.writer.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)")
+	_, err := lite(db).writer.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,8 +162,8 @@ func TestOneActive(t *testing.T) {
 	db := open(t)
 	addProvider(t, db, 1)
 	addProvider(t, db, 2)
-	_, err := db.writer.ExecContext(t.Context(), "UPDATE providers SET active = TRUE")
-	if got := db.dialect.class(err); got != uniqueViolation {
+	_, err := lite(db).writer.ExecContext(t.Context(), "UPDATE providers SET active = TRUE")
+	if got := lite(db).class(err); got != uniqueViolation {
 		t.Errorf("two active providers: %v (class %d), want a violation", err, got)
 	}
 }

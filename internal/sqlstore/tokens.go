@@ -2,8 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,22 +38,7 @@ func (db *DB) TokenByHash(ctx context.Context, hash [32]byte) (auth.Token, error
 	if err := ctx.Err(); err != nil {
 		return auth.Token{}, fmt.Errorf("sqlstore: %w", err)
 	}
-	t, err := db.tokens.get(hash, func(hash [32]byte) (auth.Token, error) { return db.readToken(ctx, hash) })
-	t.Roles = slices.Clone(t.Roles) // nobody can change what is kept
-	return t, err
-}
-
-func (db *DB) readToken(ctx context.Context, hash [32]byte) (auth.Token, error) {
-	row := db.hot.tokenByHash.QueryRowContext(db.dialect.statementContext(ctx), hash[:])
-	t, err := scanToken(row)
-	if errors.Is(err, sql.ErrNoRows) {
-		return t, auth.ErrNotFound
-	}
-	if err != nil {
-		return t, db.failed(ctx, ctx, err)
-	}
-	t.Hash = hash
-	return t, nil
+	return db.engine.token(ctx, hash)
 }
 
 // Tokens implements auth.Store.
@@ -68,7 +51,7 @@ func (db *DB) Tokens(ctx context.Context, instance string) ([]auth.Token, error)
 		return t, err
 	})
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return tokens, nil
 }
@@ -94,17 +77,17 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 	if !slices.Equal(strings.Fields(roles), t.Roles) {
 		return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "roles %q: a role is a word", t.Roles)
 	}
-	return db.writeTokens(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		var revoked int
-		switch err := tx.QueryRowContext(ctx, selectRevoked, t.Hash[:]).Scan(&revoked); {
-		case err == nil:
-			return auth.ErrRevoked
-		case !errors.Is(err, sql.ErrNoRows):
+	return db.writeTokens(ctx, t.Instance, func(l *line) error {
+		revoked, err := l.exists(selectRevoked, t.Hash[:])
+		if err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, upsertToken,
+		if revoked {
+			return auth.ErrRevoked
+		}
+		_, err = l.exec(upsertToken,
 			t.Instance, t.ID, t.Name, t.Hash[:], roles, micros(t.Created), micros(t.Expires))
-		if db.dialect.class(err) == uniqueViolation {
+		if db.engine.class(err) == uniqueViolation {
 			return fault.New(fault.AlreadyExists, "MAILKEEP-TOKEN", "another token has the same hash").Because(err)
 		}
 		return err
@@ -113,11 +96,11 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 
 // RevokeToken implements auth.Store.
 func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
-	return db.writeTokens(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := oneOr(auth.ErrNotFound)(tx.ExecContext(ctx, insertRevoked, instance, id, micros(db.now()))); err != nil {
+	return db.writeTokens(ctx, instance, func(l *line) error {
+		if err := l.execOne(auth.ErrNotFound, insertRevoked, instance, id, micros(db.now())); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, deleteToken, instance, id)
+		_, err := l.exec(deleteToken, instance, id)
 		return err
 	})
 }
@@ -125,12 +108,17 @@ func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
 // HadTokens implements auth.Store.
 func (db *DB) HadTokens(ctx context.Context, instance string) (had bool, err error) {
 	if err := db.reader.QueryRowContext(ctx, selectHadTokens, instance).Scan(&had); err != nil {
-		return false, db.failed(ctx, ctx, err)
+		return false, db.failed(ctx, err)
 	}
 	return had, nil
 }
 
-// writeTokens is write for what changes tokens.
-func (db *DB) writeTokens(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
-	return db.await(ctx, &job{do: inTx(f), cache: db.tokens})
+// writeTokens is write for what changes tokens of an instance.
+func (db *DB) writeTokens(ctx context.Context, instance string, f func(*line) error) error {
+	return db.engine.write(ctx, write{of: cachedTokens, do: func(l *line) error {
+		if err := hold(l, instance); err != nil {
+			return err
+		}
+		return f(l)
+	}})
 }

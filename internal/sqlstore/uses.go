@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 )
@@ -27,12 +26,12 @@ const (
 
 // AddUses implements deprecation.Store.
 func (db *DB) AddUses(ctx context.Context, uses []deprecation.Use) error {
-	return db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return db.write(ctx, func(l *line) error {
 		for _, u := range uses {
-			if err := foldAgent(ctx, tx, &u); err != nil {
+			if err := foldAgent(l, &u); err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(ctx, upsertUse, u.Instance, u.Method, u.Caller, u.UserAgent,
+			_, err := l.exec(upsertUse, u.Instance, u.Method, u.Caller, u.UserAgent,
 				u.Calls, micros(u.First), micros(u.Last))
 			if err != nil {
 				return err
@@ -44,9 +43,11 @@ func (db *DB) AddUses(ctx context.Context, uses []deprecation.Use) error {
 
 // foldAgent puts a use with a new user agent under deprecation.Other when its caller has very many
 // already, so that nobody can fill the database.
-func foldAgent(ctx context.Context, tx *sql.Tx, u *deprecation.Use) error {
+func foldAgent(l *line, u *deprecation.Use) error {
 	var known, agents int
-	err := tx.QueryRowContext(ctx, selectAgents, u.Instance, u.Method, u.Caller, u.UserAgent).Scan(&agents, &known)
+	err := l.one(selectAgents, []any{u.Instance, u.Method, u.Caller, u.UserAgent}, func(row scanner) error {
+		return row.Scan(&agents, &known)
+	})
 	if known == 0 && agents >= deprecation.MaxAgents {
 		u.UserAgent = deprecation.Other
 	}
@@ -63,7 +64,7 @@ func (db *DB) Uses(ctx context.Context, instance string) ([]deprecation.Use, err
 		return u, err
 	})
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return uses, nil
 }

@@ -29,7 +29,7 @@ func (db *DB) KeysInUse(ctx context.Context) ([]uint32, error) {
 	rows, err := db.reader.QueryContext(ctx, selectKeysInUse)
 	keys, err := collect(rows, err, func() (id uint32, err error) { return id, rows.Scan(&id) })
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return keys, nil
 }
@@ -42,7 +42,7 @@ func (db *DB) SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID
 		return scanProvider(rows, &instance, &instance)
 	})
 	if err != nil {
-		return nil, db.failed(ctx, ctx, err)
+		return nil, db.failed(ctx, err)
 	}
 	return sealed, nil
 }
@@ -51,6 +51,9 @@ func (db *DB) SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID
 func (db *DB) Reseal(ctx context.Context, p emailprovider.Provider, sealed emailprovider.Sealed) error {
 	old := p.Credential.Sealed
 	return db.writeProviders(ctx, func(l *line) error {
+		if err := hold(l, p.Instance); err != nil {
+			return err
+		}
 		return l.execOne(emailprovider.ErrConflict, updateSealed,
 			p.Instance, p.ID, sealed.KeyID, sealed.Ciphertext, old.KeyID, old.Ciphertext)
 	})

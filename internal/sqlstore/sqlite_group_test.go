@@ -122,7 +122,7 @@ func wantEvents(t *testing.T, db *DB, n int) {
 // may be nil; it is called when all are queued and none has begun. It needs a bubble.
 func batch(t *testing.T, db *DB, meanwhile func(), writes ...func() error) []error {
 	t.Helper()
-	taken, err := db.writer.Conn(t.Context())
+	taken, err := lite(db).writer.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,14 +151,14 @@ func synctested(test func(*testing.T)) func(*testing.T) {
 // addInstance is a write that can be seen, and then answers err.
 func addInstance(t *testing.T, db *DB, id string, err error) func() error {
 	return func() error {
-		return db.write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-			return errors.Join(insertInstance(ctx, tx, id), err)
+		return db.write(t.Context(), func(l *line) error {
+			return errors.Join(insertInstance(l, id), err)
 		})
 	}
 }
 
-func insertInstance(ctx context.Context, tx *sql.Tx, id string) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO instances (id, created) VALUES ($1, 0)`, id)
+func insertInstance(l *line, id string) error {
+	_, err := l.exec(`INSERT INTO instances (id, created) VALUES ($1, 0)`, id)
 	return err
 }
 
@@ -185,7 +185,7 @@ func testGroupFailures(t *testing.T) {
 	}
 	errs := batch(t, db, nil,
 		addInstance(t, db, "a", nil), addInstance(t, db, "b", bug), clean, addInstance(t, db, "a", nil), addInstance(t, db, "c", nil))
-	if errs[0] != nil || !errors.Is(errs[1], bug) || !errors.Is(errs[2], bug) || db.dialect.class(errs[3]) != uniqueViolation || errs[4] != nil {
+	if errs[0] != nil || !errors.Is(errs[1], bug) || !errors.Is(errs[2], bug) || lite(db).class(errs[3]) != uniqueViolation || errs[4] != nil {
 		t.Errorf("outcomes: %v", errs)
 	}
 	wantInstances(t, db, "a", "c")
@@ -270,7 +270,7 @@ func TestGroupBroken(t *testing.T) {
 			big := p
 			big.Description = strings.Repeat("needs a page of its own", 1000)
 			apply := func() error { _, err := db.Apply(t.Context(), updated(big)); return err }
-			run(t, db.writer, c.broken)
+			run(t, lite(db).writer, c.broken)
 			errs := batch(t, db, nil, addInstance(t, db, "a", nil), apply, addInstance(t, db, "b", nil))
 			for i, err := range errs {
 				if fault.KindOf(err) != c.want || !strings.Contains(err.Error(), "MAILKEEP-STORE") {
@@ -279,7 +279,7 @@ func TestGroupBroken(t *testing.T) {
 			}
 			wantInstances(t, db)
 			wantEvents(t, db, 1)
-			run(t, db.writer, c.whole)
+			run(t, lite(db).writer, c.whole)
 			errs = batch(t, db, nil, addInstance(t, db, "a", nil), apply, addInstance(t, db, "b", nil))
 			if err := errors.Join(errs...); err != nil {
 				t.Errorf("afterwards: %v", err)
@@ -304,7 +304,7 @@ func testGroupWithdrawn(t *testing.T) {
 	if errs[0] != nil || !errors.Is(errs[1], context.Canceled) || errs[2] != nil {
 		t.Errorf("outcomes: %v", errs)
 	}
-	errs = batch(t, db, func() { time.Sleep(db.patience) }, addInstance(t, db, "c", nil))
+	errs = batch(t, db, func() { time.Sleep(lite(db).patience) }, addInstance(t, db, "c", nil))
 	if fault.KindOf(errs[0]) != fault.Unavailable || !strings.Contains(errs[0].Error(), "busy") {
 		t.Errorf("out of patience: %v, want Unavailable, busy", errs[0])
 	}
@@ -312,10 +312,10 @@ func testGroupWithdrawn(t *testing.T) {
 	ctx, cancel = context.WithCancel(t.Context())
 	errs = batch(t, db, nil,
 		func() error {
-			return db.write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			return db.write(t.Context(), func(l *line) error {
 				cancel()
 				synctest.Wait()
-				return insertInstance(ctx, tx, "d")
+				return insertInstance(l, "d")
 			})
 		},
 		func() error { _, err := db.Apply(ctx, added(p)); return err })
@@ -335,8 +335,8 @@ func testGroupPanic(t *testing.T) {
 	db := open(t)
 	panics := func() (err error) {
 		defer func() { err = fmt.Errorf("recovered: %v", recover()) }()
-		return db.write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-			if err := insertInstance(ctx, tx, "b"); err != nil {
+		return db.write(t.Context(), func(l *line) error {
+			if err := insertInstance(l, "b"); err != nil {
 				return err
 			}
 			panic("at the disco")
@@ -409,12 +409,12 @@ func testStuckCommit(t *testing.T) {
 	query := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "synchronous(FULL)"}}
 	dsn := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}
 	disk := &slowDisk{Connector: sqliteConnector(t, dsn.String())}
-	if err := db.writer.Close(); err != nil {
+	if err := lite(db).writer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db.writer = sql.OpenDB(hotConnector{disk})
-	db.writer.SetMaxOpenConns(1)
-	if err := db.prepare(t.Context()); err != nil {
+	lite(db).writer = sql.OpenDB(hotConnector{disk})
+	lite(db).writer.SetMaxOpenConns(1)
+	if err := lite(db).prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	stuck := &gate{make(chan struct{}), make(chan struct{})}
@@ -447,15 +447,15 @@ func testStuckCommit(t *testing.T) {
 // outside its transaction.
 func TestRunaway(t *testing.T) {
 	db := open(t)
-	db.patience = 20 * time.Millisecond
+	lite(db).patience = 20 * time.Millisecond
 	ended := make(chan error, 1)
-	err := db.await(t.Context(), &job{do: func(l *line) (err error) {
+	err := db.write(t.Context(), func(l *line) (err error) {
 		for n := 0; err == nil && n < 1e6; n++ {
 			_, err = l.exec(`UPDATE instances SET created = created + 1`)
 		}
 		ended <- err
 		return err
-	}})
+	})
 	if fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("await: %v, want Unavailable", err)
 	}

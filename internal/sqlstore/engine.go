@@ -1,0 +1,66 @@
+package sqlstore
+
+import (
+	"context"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/outbox"
+)
+
+// engine is a database, and what differs between databases.
+type engine interface {
+	// class says what kind of failure err is.
+	class(err error) class
+
+	// write makes a change durable. When it returns an error nothing has changed, except for
+	// errOutcomeUnknown. ctx and the store's patience bound the wait for it to begin, the patience
+	// alone bounds it from then on.
+	write(ctx context.Context, w write) error
+
+	// apply, accept, provider and token are the calls that services make most: each database has
+	// its own way to be quick at them.
+	apply(ctx context.Context, c emailprovider.Change) (sequence uint64, err error)
+	accept(ctx context.Context, m *acceptance) (taken outbox.Message, err error)
+	provider(ctx context.Context, key providerKey) (providerRow, error)
+	token(ctx context.Context, hash [32]byte) (auth.Token, error)
+	message(ctx context.Context, instance, id string) scanner
+
+	// erase takes what committed changes have deleted out of the database's journals too, as far as
+	// readers under way allow.
+	erase(ctx context.Context) error
+
+	close() error
+}
+
+// write is a change of the database.
+type write struct {
+	// do may run more than once, and after its caller was answered with errOutcomeUnknown: what it
+	// sets is to be read only when the answer was nil.
+	do func(*line) error
+
+	// clean: do seldom fails after it has changed something. It is spared a savepoint; when it does
+	// fail so, everything it shares a transaction with is done again.
+	clean bool
+
+	of cached // what it changes
+}
+
+// cached is something that a cache may keep.
+type cached int
+
+const (
+	cachedNothing cached = iota
+	cachedProviders
+	cachedTokens
+)
+
+// write runs f in a transaction, as engine.write says.
+func (db *DB) write(ctx context.Context, f func(*line) error) error {
+	return db.engine.write(ctx, write{do: f})
+}
+
+// writeClean is write for an f that seldom fails after it has changed something.
+func (db *DB) writeClean(ctx context.Context, f func(*line) error) error {
+	return db.engine.write(ctx, write{do: f, clean: true})
+}

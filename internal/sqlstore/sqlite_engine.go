@@ -1,0 +1,162 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/outbox"
+)
+
+// sqliteEngine is a database in a file, which no other process writes to.
+type sqliteEngine struct {
+	reader   *sql.DB
+	writer   *sql.DB // one connection
+	hot      statements
+	queue    queue[write]
+	patience time.Duration // for a whole write, waiting included
+	classify func(error) class
+
+	providers *cache[providerKey, providerRow]
+	tokens    *cache[[32]byte, auth.Token] // by hash
+}
+
+// statements are prepared once, because parsing them would cost more than running them.
+type statements struct {
+	provider, active, tokenByHash, message *sql.Stmt // of reader; for those of the writer see sqliteLine
+}
+
+func (s *sqliteEngine) prepare(ctx context.Context) error {
+	for _, p := range []struct {
+		to    **sql.Stmt
+		query string
+	}{
+		{&s.hot.provider, selectProvider},
+		{&s.hot.active, selectActive},
+		{&s.hot.tokenByHash, selectTokenByHash},
+		{&s.hot.message, selectMessage},
+	} {
+		stmt, err := s.reader.PrepareContext(ctx, p.query)
+		if err != nil {
+			return fmt.Errorf("sqlstore: prepare %q: %w", p.query, err)
+		}
+		*p.to = stmt
+	}
+	return nil
+}
+
+func (s *sqliteEngine) close() error { return s.writer.Close() }
+
+func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
+	var sequence uint64
+	err := s.write(ctx, write{of: cachedProviders, do: func(l *line) (err error) {
+		sequence, err = apply(l, c)
+		return err
+	}})
+	if err != nil {
+		return 0, err
+	}
+	return sequence, nil
+}
+
+func (s *sqliteEngine) accept(ctx context.Context, m *acceptance) (outbox.Message, error) {
+	var taken outbox.Message
+	err := s.write(ctx, write{clean: true, do: func(l *line) error { return accept(l, m, &taken) }})
+	if errors.Is(err, errOutcomeUnknown) {
+		return outbox.Message{}, err
+	}
+	return taken, err
+}
+
+func (s *sqliteEngine) provider(ctx context.Context, key providerKey) (providerRow, error) {
+	row, err := s.providers.get(key, func(k providerKey) (r providerRow, err error) {
+		if k.active {
+			err = r.scan(s.row(ctx, s.hot.active, k.instance))
+		} else {
+			err = r.scan(s.row(ctx, s.hot.provider, k.instance, k.id))
+		}
+		return r, s.read(ctx, err, emailprovider.ErrNotFound)
+	})
+	row.ciphertext = slices.Clone(row.ciphertext) // nobody can change what is kept
+	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
+	return row, err
+}
+
+func (s *sqliteEngine) token(ctx context.Context, hash [32]byte) (auth.Token, error) {
+	t, err := s.tokens.get(hash, func(hash [32]byte) (auth.Token, error) {
+		t, err := scanToken(s.row(ctx, s.hot.tokenByHash, hash[:]))
+		t.Hash = hash
+		return t, s.read(ctx, err, auth.ErrNotFound)
+	})
+	t.Roles = slices.Clone(t.Roles) // nobody can change what is kept
+	return t, err
+}
+
+func (s *sqliteEngine) message(ctx context.Context, instance, id string) scanner {
+	return s.row(ctx, s.hot.message, instance, id)
+}
+
+// row runs a query that takes microseconds: watching a context would cost more.
+func (s *sqliteEngine) row(ctx context.Context, stmt *sql.Stmt, args ...any) *sql.Row {
+	return stmt.QueryRowContext(context.WithoutCancel(ctx), args...)
+}
+
+// read returns what a store answers for the error of a read, none if there was no row.
+func (s *sqliteEngine) read(ctx context.Context, err, none error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return none
+	}
+	return failed(s.class, ctx, ctx, err)
+}
+
+func (s *sqliteEngine) cacheOf(c cached) interface{ drop(writes int) } {
+	switch c {
+	case cachedProviders:
+		return s.providers
+	case cachedTokens:
+		return s.tokens
+	}
+	return nil
+}
+
+// erase moves the write-ahead log into the database, where secure_delete has overwritten what was
+// deleted, and empties it.
+func (s *sqliteEngine) erase(ctx context.Context) error {
+	_, err := s.writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	return err
+}
+
+func (s *sqliteEngine) class(err error) class { return s.classify(err) }
+
+func sqliteClass(err error) class {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return otherError
+	}
+	switch e.Code() {
+	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+		return uniqueViolation
+	}
+	switch e.Code() & 0xff { // The low byte is the kind, the rest the detail.
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT:
+		return locked
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return readOnly
+	case sqlite3.SQLITE_FULL:
+		return full
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
+		return brokenIO
+	}
+	return otherError
+}

@@ -1,0 +1,170 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// sqliteLine is the writer's connection within a transaction. Its statements run past database/sql,
+// which takes more than a third of the time that many small ones need, and half of their memory. They
+// are prepared once.
+type sqliteLine struct {
+	tx   *sql.Tx
+	conn *sql.Conn
+	over bool // the transaction; under the lock of conn.Raw
+}
+
+// run implements executor.
+func (l *sqliteLine) run(query string, args []any) (n int64, err error) {
+	err = l.with(query, args, func(s hotStmt, values []driver.NamedValue) error {
+		r, err := s.ExecContext(context.Background(), values)
+		if err == nil {
+			n, err = r.RowsAffected()
+		}
+		return err
+	})
+	return n, err
+}
+
+// runAll implements executor.
+func (l *sqliteLine) runAll(query string, rows [][]any) ([]int64, error) {
+	touched := make([]int64, len(rows))
+	for i, args := range rows {
+		var err error
+		if touched[i], err = l.run(query, args); err != nil {
+			return nil, err
+		}
+	}
+	return touched, nil
+}
+
+// each implements executor.
+func (l *sqliteLine) each(query string, args []any, f func(scanner) (more bool, err error)) error {
+	return l.with(query, args, func(s hotStmt, values []driver.NamedValue) error {
+		rows, err := s.QueryContext(context.Background(), values)
+		if err != nil {
+			return err
+		}
+		row := make(rawRow, len(rows.Columns()))
+		for more := true; more && err == nil; {
+			if err = rows.Next(row); err == nil {
+				more, err = f(row)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return errors.Join(err, rows.Close())
+	})
+}
+
+// with runs f with the prepared statement while nobody else has the connection, unless the
+// transaction is over: the statement would then be one of its own.
+func (l *sqliteLine) with(query string, args []any, f func(hotStmt, []driver.NamedValue) error) error {
+	return l.conn.Raw(func(conn any) error {
+		if l.over {
+			return sql.ErrTxDone
+		}
+		c := conn.(*hotConn)
+		stmt, err := c.statement(query)
+		if err != nil {
+			return err
+		}
+		values, err := c.values(args)
+		if err != nil {
+			return err
+		}
+		return f(stmt, values)
+	})
+}
+
+// end undoes the transaction, whoever is using it.
+func (l *sqliteLine) end() {
+	_ = l.conn.Raw(func(any) error { l.over = true; return nil }) // Fails when all is over.
+	_ = l.tx.Rollback()                                           // The connection is discarded if this fails.
+}
+
+// hotConnector hands out connections that a line can use.
+type hotConnector struct{ driver.Connector }
+
+// Connect implements driver.Connector.
+func (c hotConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	able, ok := conn.(driverConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("sqlstore: a %T can't do enough", conn), conn.Close())
+	}
+	return &hotConn{driverConn: able, prepared: map[string]hotStmt{}}, nil
+}
+
+// driverConn is what a driver's connections can do that database/sql, or a line, asks for.
+type driverConn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.Pinger
+	driver.SessionResetter
+	driver.Validator
+}
+
+// hotStmt is what a driver's statements can do.
+type hotStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+// hotConn is a connection with the statements that were prepared on it.
+type hotConn struct {
+	driverConn
+	prepared map[string]hotStmt
+	args     []driver.NamedValue // of the last statement, to be used again
+}
+
+func (c *hotConn) statement(query string) (hotStmt, error) {
+	if s, ok := c.prepared[query]; ok {
+		return s, nil
+	}
+	s, err := c.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: prepare %q: %w", query, err)
+	}
+	able, ok := s.(hotStmt)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("sqlstore: a %T can't do enough", s), s.Close())
+	}
+	c.prepared[query] = able
+	return able, nil
+}
+
+// values converts args to what drivers take.
+func (c *hotConn) values(args []any) ([]driver.NamedValue, error) {
+	clear(c.args) // No secret stays.
+	c.args = c.args[:0]
+	for i, arg := range args {
+		v, err := driver.DefaultParameterConverter.ConvertValue(arg)
+		if err != nil {
+			return nil, fmt.Errorf("sqlstore: argument %d: %w", i+1, err)
+		}
+		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return c.args, nil
+}
+
+// Close implements driver.Conn.
+func (c *hotConn) Close() error {
+	var errs []error
+	for _, s := range c.prepared {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, c.driverConn.Close())...)
+}
