@@ -1,0 +1,56 @@
+package pgcluster
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// Command is one of PostgreSQL's client programs, such as pgbench or pg_dump, that connects to the
+// cluster as the superuser by itself: nothing secret is among the arguments.
+func (c *Cluster) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	command := c.home.command(ctx, name, args...)
+	command.Env = append(command.Env, "PGHOST="+loopback, "PGPORT="+strconv.Itoa(c.port), "PGUSER="+superuser,
+		"PGPASSWORD="+c.home.password, "PGSSLMODE=disable")
+	return command
+}
+
+// Query runs statements as the superuser and returns what psql prints of the rows: a line each, columns
+// divided by |.
+func (c *Cluster) Query(ctx context.Context, database string, statements ...string) (string, error) {
+	args := []string{"--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", "--dbname=" + database}
+	for _, s := range statements {
+		args = append(args, "--command="+s)
+	}
+	command := c.Command(ctx, "psql", args...)
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	output, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("%v: %w: %s", c, err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(string(output)), nil
+}
+
+// admin is a database that is always there.
+const admin = "postgres"
+
+// CreateDatabase makes an empty database for URL's role.
+func (c *Cluster) CreateDatabase(ctx context.Context, name string) error {
+	_, err := c.Query(ctx, admin, "CREATE DATABASE "+identifier(name)+" OWNER "+owner)
+	return err
+}
+
+// DropDatabase removes a database and disconnects who uses it.
+func (c *Cluster) DropDatabase(ctx context.Context, name string) error {
+	force := ""
+	if c.home.binaries.Major >= 13 {
+		force = " WITH (FORCE)"
+	}
+	_, err := c.Query(ctx, admin, "DROP DATABASE IF EXISTS "+identifier(name)+force)
+	return err
+}
+
+func identifier(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
