@@ -10,6 +10,8 @@ import (
 	deprecationtest "github.com/mailkeep/mailkeep/internal/deprecation/storetest"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	providertest "github.com/mailkeep/mailkeep/internal/emailprovider/storetest"
+	outboxtest "github.com/mailkeep/mailkeep/internal/outbox/storetest"
+	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
 )
 
 // open returns a fresh store in a file of its own.
@@ -21,6 +23,11 @@ func open(t testing.TB, instances ...string) *DB {
 func openAt(t testing.TB, path string, o Options, instances ...string) *DB {
 	t.Helper()
 	db, err := OpenSQLite(t.Context(), path, o)
+	return opened(t, db, err, instances)
+}
+
+func opened(t testing.TB, db *DB, err error, instances []string) *DB {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,15 +47,51 @@ func openAt(t testing.TB, path string, o Options, instances ...string) *DB {
 // lite is the engine of a database in a file.
 func lite(db *DB) *sqliteEngine { return db.engine.(*sqliteEngine) }
 
+// openPostgres returns a fresh store in a PostgreSQL database of its own.
+func openPostgres(t testing.TB, instances ...string) *DB {
+	t.Helper()
+	return openURL(t, pgtest.Database(t), Options{}, instances...)
+}
+
+func openURL(t testing.TB, url string, o Options, instances ...string) *DB {
+	t.Helper()
+	db, err := OpenPostgres(t.Context(), url, o)
+	return opened(t, db, err, instances)
+}
+
+// opener returns a fresh store that has the instances.
+type opener func(t testing.TB, instances ...string) *DB
+
+// databases are all that the contracts hold for.
+var databases = map[string]opener{"SQLite": open, "PostgreSQL": openPostgres}
+
+func onEach(t *testing.T, test func(t *testing.T, open opener)) {
+	for name, open := range databases {
+		t.Run(name, func(t *testing.T) { test(t, open) })
+	}
+}
+
 func TestStore(t *testing.T) {
-	providertest.Run(t, func(t *testing.T, instances ...string) emailprovider.Store { return open(t, instances...) })
-	providertest.RunVault(t, func(t *testing.T, instances ...string) providertest.StoreVault { return open(t, instances...) })
+	onEach(t, func(t *testing.T, open opener) {
+		providertest.Run(t, func(t *testing.T, instances ...string) emailprovider.Store { return open(t, instances...) })
+		providertest.RunVault(t, func(t *testing.T, instances ...string) providertest.StoreVault { return open(t, instances...) })
+	})
 }
 
 func TestTokens(t *testing.T) {
-	authtest.Run(t, func(t *testing.T, instances ...string) auth.Store { return open(t, instances...) })
+	onEach(t, func(t *testing.T, open opener) {
+		authtest.Run(t, func(t *testing.T, instances ...string) auth.Store { return open(t, instances...) })
+	})
 }
 
 func TestUses(t *testing.T) {
-	deprecationtest.Run(t, func(t *testing.T, instances ...string) deprecation.Store { return open(t, instances...) })
+	onEach(t, func(t *testing.T, open opener) {
+		deprecationtest.Run(t, func(t *testing.T, instances ...string) deprecation.Store { return open(t, instances...) })
+	})
+}
+
+func TestOutbox(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		outboxtest.Run(t, func(t *testing.T, instances ...string) outboxtest.Store { return open(t, instances...) })
+	})
 }

@@ -27,6 +27,7 @@ type class int
 const (
 	otherError class = iota // a bug, or a damaged database
 	uniqueViolation
+	collided // with another transaction: the same may succeed now
 	locked
 	readOnly
 	full
@@ -52,7 +53,7 @@ func failed(classify func(error) class, ctx, bounded context.Context, err error)
 		return errBroken.Because(err)
 	}
 	switch classify(err) {
-	case locked:
+	case locked, collided:
 		return errBusy.Because(err)
 	case readOnly:
 		return errReadOnly.Because(err)

@@ -28,15 +28,20 @@ type details struct {
 	KeptCredential    bool     `json:"keptCredential,omitempty"`
 }
 
+func formatDetails(e emailprovider.Event) (string, error) {
+	text, err := json.Marshal(details{e.Fields, e.CredentialVersion, e.KeptCredential})
+	return string(text), err
+}
+
 // record adds an event. The only conflict it can meet is a second first event of an id.
 func record(l *line, e emailprovider.Event) error {
-	d, err := json.Marshal(details{e.Fields, e.CredentialVersion, e.KeptCredential})
+	d, err := formatDetails(e)
 	if err != nil {
 		return err
 	}
 	return l.execOne(emailprovider.ErrIDTaken, insertEvent,
 		e.Instance, e.Sequence, string(e.Type), e.ProviderID, micros(e.At), e.By.TokenID, e.By.Name,
-		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, string(d))
+		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, d)
 }
 
 // Events implements emailprovider.Store.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
 )
 
 const childVariable = "MAILKEEP_TEST_KILL"
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	pgtest.Main(m)
 }
 
 // TestKill kills a process that is changing providers and says which sequences it was promised: all

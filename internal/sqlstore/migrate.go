@@ -15,12 +15,16 @@ var migrations embed.FS
 
 // migrate brings the schema up to what this binary knows. A newer one is refused: an old binary
 // that writes into it would leave out what the newer one relies on.
-func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect) error {
+//
+// While processes of the version before go on, a migration may only add what they can do without:
+// a table, a column with a default or NULL, an index. What they still use is taken away by the
+// migration of the version after.
+func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) error {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(dialect, db, dir, goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(dialect, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithExcludeVersions(o.without))
 	if err != nil {
 		return fmt.Errorf("sqlstore: migrations: %w", err)
 	}

@@ -23,7 +23,7 @@ const (
 		WHERE instance = $1 AND id = $2 AND state IN ('failed', 'expired')`
 
 	selectExpired = `SELECT` + messageColumns + ` FROM messages AS m
-		WHERE m.instance = $1 AND m.open AND m.expires <= $2 AND m.due <= $2 ORDER BY m.expires LIMIT $3`
+		WHERE m.instance = $1 AND m.open AND m.expires <= $2 AND m.due <= $2 ORDER BY m.expires LIMIT $3 /*pg FOR UPDATE SKIP LOCKED */`
 	updateExpired = `UPDATE messages SET state = 'expired', open = FALSE, due = 0, changed = $1 WHERE instance = $2 AND id IN `
 
 	selectAttempts = `SELECT number, record FROM attempts WHERE instance = $1 AND id = $2
@@ -56,7 +56,7 @@ func (db *DB) change(
 ) (outbox.Message, error) {
 	var m outbox.Message
 	err := db.writeClean(ctx, func(l *line) error {
-		err := l.one(selectMessage, []any{instance, id}, func(row scanner) (err error) {
+		err := l.one(selectMessage+` /*pg FOR UPDATE */`, []any{instance, id}, func(row scanner) (err error) {
 			m, err = scanMessage(row, instance)
 			return err
 		})

@@ -15,12 +15,14 @@ import (
 
 const (
 	selectBreaker = `SELECT probe, last_failure FROM credential_uses
-		WHERE instance = $1 AND provider_id = $2 AND version = $3 AND probe > 0`
+		WHERE instance = $1 AND provider_id = $2 AND version = $3 AND probe > 0 /*pg FOR UPDATE */`
 	updateProbe = `UPDATE credential_uses SET probe = $4 WHERE instance = $1 AND provider_id = $2 AND version = $3`
+
+	selectUnchanged = `SELECT 1 FROM providers WHERE instance = $1 AND id = $2 AND sequence = $3 AND active`
 
 	selectDue = `SELECT` + messageColumns + `, CAST(m.fence AS BIGINT) AS p, CAST(c.key_id AS BIGINT) AS q, c.ciphertext AS r
 		FROM messages AS m JOIN message_contents AS c ON c.instance = m.instance AND c.id = m.id
-		WHERE m.instance = $1 AND m.open AND m.due <= $2 AND m.expires > $2 ORDER BY m.due LIMIT $3`
+		WHERE m.instance = $1 AND m.open AND m.due <= $2 AND m.expires > $2 ORDER BY m.due LIMIT $3 /*pg FOR UPDATE OF m SKIP LOCKED */`
 
 	updateClaimed = `UPDATE messages SET state = 'sending', due = $1, fence = fence + 1,
 			changed = CASE WHEN state = 'sending' THEN changed ELSE $2 END
@@ -40,25 +42,47 @@ const (
 // Claim implements outbox.Queue.
 func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
 	var claim outbox.Claim // never a result before the write is over, as write says
-	err := db.writeClean(ctx, func(l *line) error {
-		claim = outbox.Claim{}
-		var active providerRow
-		err := l.one(selectActive, []any{c.Instance}, func(row scanner) error { return active.scan(row) })
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if claim.Provider, err = active.provider(c.Instance); err != nil {
-			return err
-		}
-		return claimThrough(l, c, &claim)
-	})
+	err := errProviderChanged
+	for errors.Is(err, errProviderChanged) {
+		err = db.writeClean(ctx, func(l *line) error {
+			claim = outbox.Claim{}
+			return claimActive(l, c, &claim)
+		})
+	}
 	if err != nil {
 		return outbox.Claim{}, err
 	}
 	return claim, nil
+}
+
+// errProviderChanged: the active provider was changed while mails were claimed for it.
+var errProviderChanged = errors.New("sqlstore: the active provider was changed meanwhile")
+
+// claimActive takes mails for the active provider. Where others write at the same time it looks at the
+// provider once more when it has the mails, so that none goes out with a state of the provider from
+// before the mail was accepted.
+func claimActive(l *line, c outbox.ClaimRequest, claim *outbox.Claim) error {
+	var active providerRow
+	err := l.one(selectActive, []any{c.Instance}, func(row scanner) error { return active.scan(row) })
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p, err := active.provider(c.Instance)
+	if err != nil {
+		return err
+	}
+	claim.Provider = p
+	if err := claimThrough(l, c, claim); err != nil || len(claim.Mails) == 0 {
+		return err
+	}
+	unchanged, err := l.exists(selectUnchanged, p.Instance, p.ID, signed(p.Sequence))
+	if err == nil && !unchanged {
+		return errProviderChanged
+	}
+	return err
 }
 
 // claimThrough takes what the breaker of the active provider lets through.
@@ -169,16 +193,17 @@ func (db *DB) Extend(ctx context.Context, claims []outbox.Lease, until time.Time
 	var lost []outbox.Lease
 	err := db.writeClean(ctx, func(l *line) error {
 		lost = nil
-		for _, c := range claims {
-			err := l.execOne(errLost, updateLease, micros(until), c.Instance, c.ID, signed(c.Fence))
-			if errors.Is(err, errLost) {
-				lost, err = append(lost, c), nil
-			}
-			if err != nil {
-				return err
+		rows := make([][]any, len(claims))
+		for i, c := range claims {
+			rows[i] = []any{micros(until), c.Instance, c.ID, signed(c.Fence)}
+		}
+		extended, err := l.execAll(updateLease, rows)
+		for i, n := range extended {
+			if n == 0 {
+				lost = append(lost, claims[i])
 			}
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -194,9 +219,6 @@ func (db *DB) ReleaseClaims(ctx context.Context) error {
 		return err
 	})
 }
-
-// errLost: the lease is another's, or nobody's.
-var errLost = errors.New("sqlstore: lease lost")
 
 // Waiting implements outbox.Queue.
 func (db *DB) Waiting(ctx context.Context) ([]outbox.Wait, error) {

@@ -21,7 +21,7 @@ const (
 
 	deleteContents = `DELETE FROM message_contents WHERE instance = $1 AND id IN `
 
-	selectVersion = `SELECT credential_version FROM providers WHERE instance = $1 AND id = $2`
+	selectVersion = `SELECT credential_version FROM providers WHERE instance = $1 AND id = $2 /*pg FOR SHARE */`
 )
 
 // Settle implements outbox.Queue.
@@ -36,10 +36,8 @@ func (db *DB) Settle(ctx context.Context, settlements []outbox.Settlement) ([]ou
 	var refused []outbox.Lease
 	err := db.writeClean(ctx, func(l *line) error {
 		s := settler{line: l}
-		for i := range rows {
-			if err := s.settle(&rows[i]); err != nil {
-				return err
-			}
+		if err := s.settle(rows); err != nil {
+			return err
 		}
 		refused = s.refused
 		return s.finish()
@@ -87,14 +85,40 @@ type settler struct {
 	uses    credentialUses
 }
 
-func (s *settler) settle(r *settlementRow) error {
-	err := s.record(r)
-	if errors.Is(err, errLost) {
-		s.refused = append(s.refused, r.Lease)
-		return nil
+func (s *settler) settle(all []settlementRow) error {
+	var finished []*settlementRow
+	var columns [][]any
+	for i := range all {
+		r := &all[i]
+		if r.State != outbox.Queued {
+			finished, columns = append(finished, r), append(columns, r.finished())
+			continue
+		}
+		if err := s.putBack(r); err != nil {
+			return err
+		}
 	}
+	touched, err := s.execAll(updateFinished, columns)
 	if err != nil {
 		return err
+	}
+	for i, r := range finished {
+		s.settled(r, touched[i] > 0)
+	}
+	return nil
+}
+
+// finished are the arguments of updateFinished.
+func (r *settlementRow) finished() []any {
+	return []any{r.Instance, r.ID, signed(r.Fence), string(r.State), micros(r.At), r.Reason, r.recipients, r.attempts,
+		r.providerID, r.version, r.attempt}
+}
+
+// settled takes note of what was recorded, or refused.
+func (s *settler) settled(r *settlementRow, held bool) {
+	if !held {
+		s.refused = append(s.refused, r.Lease)
+		return
 	}
 	if !r.State.Open() && !r.Keep {
 		if s.erase == nil {
@@ -103,16 +127,6 @@ func (s *settler) settle(r *settlementRow) error {
 		s.erase[r.Instance] = append(s.erase[r.Instance], r.ID)
 	}
 	s.uses.add(r.Settlement)
-	return nil
-}
-
-// record changes the mail, or returns errLost.
-func (s *settler) record(r *settlementRow) error {
-	if r.State == outbox.Queued {
-		return s.putBack(r)
-	}
-	return s.execOne(errLost, updateFinished, r.Instance, r.ID, signed(r.Fence),
-		string(r.State), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version, r.attempt)
 }
 
 func (s *settler) putBack(r *settlementRow) error {
@@ -128,11 +142,13 @@ func (s *settler) putBack(r *settlementRow) error {
 	}
 	number, err := s.number(updatePutBack, r.Instance, r.ID, signed(r.Fence),
 		micros(due), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version)
-	if errors.Is(err, sql.ErrNoRows) {
-		return errLost
-	}
-	if err != nil || r.Attempt == nil {
+	held := !errors.Is(err, sql.ErrNoRows)
+	if err != nil && held {
 		return err
+	}
+	s.settled(r, held)
+	if !held || r.Attempt == nil {
+		return nil
 	}
 	_, err = s.exec(insertAttempt, r.Instance, r.ID, number, r.attempt.String)
 	return err

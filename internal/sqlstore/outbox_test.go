@@ -8,12 +8,7 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
-	"github.com/mailkeep/mailkeep/internal/outbox/storetest"
 )
-
-func TestOutbox(t *testing.T) {
-	storetest.Run(t, func(t *testing.T, instances ...string) storetest.Store { return open(t, instances...) })
-}
 
 func acceptMail(t *testing.T, db *DB, content string) outbox.Message {
 	t.Helper()

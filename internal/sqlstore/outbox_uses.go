@@ -1,7 +1,10 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
@@ -118,14 +121,20 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
+// write writes them in one order, so that nobody waits for somebody who waits for him.
 func (c *credentialUses) write(l *line) error {
-	for key, u := range c.of {
-		_, err := l.exec(upsertCredentialUse, key.instance, key.providerID, signed(key.version),
+	keys := slices.SortedFunc(maps.Keys(c.of), credentialKey.compare)
+	rows := make([][]any, len(keys))
+	for i, key := range keys {
+		u := c.of[key]
+		rows[i] = []any{key.instance, key.providerID, signed(key.version),
 			micros(u.FirstUsed), micros(u.LastSuccess), micros(u.LastFailure), string(u.FailureStep), u.FailureCode,
-			u.FailureText, u.Mails, u.Failures, micros(u.Probe), micros(u.CertExpires), u.breaker)
-		if err != nil {
-			return err
-		}
+			u.FailureText, u.Mails, u.Failures, micros(u.Probe), micros(u.CertExpires), u.breaker}
 	}
-	return nil
+	_, err := l.execAll(upsertCredentialUse, rows)
+	return err
+}
+
+func (k credentialKey) compare(other credentialKey) int {
+	return cmp.Or(cmp.Compare(k.instance, other.instance), cmp.Compare(k.providerID, other.providerID), cmp.Compare(k.version, other.version))
 }

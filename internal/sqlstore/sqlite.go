@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,18 +20,25 @@ import (
 	"github.com/mailkeep/mailkeep/internal/auth"
 )
 
-// Options are what OpenSQLite can be told. The zero value is right for production.
+// Options are what OpenSQLite and OpenPostgres can be told. The zero value is right for production.
 type Options struct {
 	// Settings replaces settings of SQLite, by the names of their pragmas. Any value but the
 	// safe one is refused; tests use it to see that.
 	Settings map[string]string
 
-	// UnsafeDurability allows unsafe values of journal_mode and synchronous: acknowledged
-	// changes may be lost in a power cut.
+	// UnsafeDurability allows unsafe values of SQLite's journal_mode and synchronous, and of
+	// PostgreSQL's fsync, full_page_writes and synchronous_commit: acknowledged changes may be lost
+	// in a power cut, or when a standby takes over.
 	UnsafeDurability bool
 
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+
+	// Log is told what operators should know of the database; nil is nobody.
+	Log *slog.Logger
+
+	// without are migrations that this program is not to know, as if it were an older one.
+	without []int64
 }
 
 // OpenSQLite opens the database file at path, makes it if there is none, and brings its schema up
@@ -64,7 +72,7 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	if db.now == nil {
 		db.now = time.Now
 	}
-	if err := migrate(ctx, writer, goose.DialectSQLite3); err != nil {
+	if err := migrate(ctx, writer, goose.DialectSQLite3, o); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if err := engine.prepare(ctx); err != nil {

@@ -1,0 +1,170 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
+)
+
+// postgresEngine is a PostgreSQL database, which other processes write to as well. What callers do at the
+// same time shares round trips and commits.
+type postgresEngine struct {
+	pool     *pgxpool.Pool
+	fence    *fence
+	patience time.Duration // for each use of the database, waiting included
+
+	changes   queue[*changing]
+	mails     queue[*accepting]
+	providers *lookup[providerKey, providerRow]
+	tokens    *lookup[[32]byte, auth.Token]
+}
+
+func newPostgres(pool *pgxpool.Pool, f *fence) *postgresEngine {
+	p := &postgresEngine{pool: pool, fence: f, patience: postgresPatience}
+	p.changes.run = p.applyQueue
+	p.mails.run = p.acceptQueue
+	p.providers = newLookup(p, findProviders)
+	p.tokens = newLookup(p, findTokens)
+	return p
+}
+
+func (p *postgresEngine) close() error {
+	p.fence.close()
+	p.pool.Close()
+	return nil
+}
+
+// write makes a change in a transaction of its own, again if another got in its way.
+func (p *postgresEngine) write(ctx context.Context, w write) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("sqlstore: %w", err)
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.patience)
+	defer cancel()
+	for {
+		conn, err := p.acquire(ctx, bounded)
+		if err != nil {
+			return err
+		}
+		err = p.attempt(bounded, conn, w.do)
+		conn.Release()
+		if p.class(err) != collided || bounded.Err() != nil {
+			return p.failedWrite(bounded, err)
+		}
+	}
+}
+
+// acquire returns a connection; ctx, the caller's, bounds the wait for it too.
+func (p *postgresEngine) acquire(ctx, bounded context.Context) (*pgxpool.Conn, error) {
+	waiting, cancel := context.WithCancelCause(bounded)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
+	defer stop()
+	conn, err := p.pool.Acquire(waiting)
+	if err != nil {
+		return nil, failed(p.class, ctx, waiting, err)
+	}
+	return conn, nil
+}
+
+// attempt makes a change in one transaction.
+func (p *postgresEngine) attempt(ctx context.Context, conn *pgxpool.Conn, do func(*line) error) error {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // After a commit it does nothing; if it fails the connection is closed.
+	if err := do(&line{executor: &postgresLine{ctx, tx}}); err != nil {
+		return err
+	}
+	return p.committed(conn.Conn(), tx.Commit(ctx))
+}
+
+// committed returns the outcome of a commit: nil only if it was made, and is where it must be.
+func (p *postgresEngine) committed(conn *pgx.Conn, err error) error {
+	switch {
+	case !replicated(conn):
+		return errOutcomeUnknown.Because(errors.New("the wait for a standby was cancelled"))
+	case err == nil && !p.fence.believes(conn):
+		return errOutcomeUnknown.Because(errors.New("another server has taken over meanwhile"))
+	case err == nil, undone(err):
+		return err
+	}
+	return errOutcomeUnknown.Because(err)
+}
+
+// undone reports whether err says that nothing was changed: the server has said so and goes on, or it
+// was not asked yet.
+func undone(err error) bool {
+	var server *pgconn.PgError
+	if errors.As(err, &server) {
+		return server.SeverityUnlocalized == "ERROR"
+	}
+	return errors.Is(err, pgx.ErrTxCommitRollback) || pgconn.SafeToRetry(err)
+}
+
+// failedWrite is failed for a change that does not depend on its caller any more.
+func (p *postgresEngine) failedWrite(bounded context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	return failed(p.class, context.Background(), bounded, err)
+}
+
+// divisible reports whether err may be that of one change among several, the others of which can be made.
+func divisible(p *postgresEngine, ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() == nil && !errors.Is(err, errOutcomeUnknown) && p.class(err) != brokenIO
+}
+
+// erase has nothing to do: PostgreSQL's log is cleared in its own time, and is in the hands of those who
+// have the database's disk.
+func (p *postgresEngine) erase(context.Context) error { return nil }
+
+func (p *postgresEngine) message(ctx context.Context, instance, id string) scanner {
+	return p.row(ctx, selectMessage, instance, id)
+}
+
+// class implements engine by the SQLSTATE, or its first two characters (PostgreSQL, appendix A).
+func (p *postgresEngine) class(err error) class {
+	var server *pgconn.PgError
+	if !errors.As(err, &server) {
+		if err != nil && lost(err) {
+			return brokenIO
+		}
+		return otherError
+	}
+	switch server.Code {
+	case "23505": // unique_violation
+		return uniqueViolation
+	case "40001", "40P01": // serialization_failure, deadlock_detected
+		return collided
+	case "25006": // read_only_sql_transaction
+		return readOnly
+	case "53100": // disk_full
+		return full
+	case "55P03", "57014", "25P03": // lock_not_available, query_canceled, idle_in_transaction_session_timeout
+		return locked
+	}
+	switch server.Code[:2] {
+	case "53": // insufficient resources
+		return locked
+	case "08", "57", "58": // connection, operator intervention, system error
+		return brokenIO
+	}
+	return otherError
+}
+
+// lost reports whether err is about the connection, or there is none to be had.
+func lost(err error) bool {
+	var connecting *pgconn.ConnectError
+	var refused *refusal
+	return errors.As(err, &connecting) || errors.As(err, &refused) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
+		isNetwork(err)
+}

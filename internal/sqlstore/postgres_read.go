@@ -1,0 +1,224 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+)
+
+// mostLookups is how many callers share a query at most.
+const mostLookups = 256
+
+// lookup answers callers who look for rows by their keys, those who ask at the same time with one
+// query. Each is answered with what was true after it asked: nothing is kept.
+type lookup[K comparable, V any] struct {
+	queue queue[*looked[K, V]]
+	p     *postgresEngine
+	find  func(context.Context, *pgx.Conn, []K) (map[K]V, error)
+}
+
+type looked[K comparable, V any] struct {
+	key   K
+	value V
+	found bool
+}
+
+func newLookup[K comparable, V any](p *postgresEngine, find func(context.Context, *pgx.Conn, []K) (map[K]V, error)) *lookup[K, V] {
+	l := &lookup[K, V]{p: p, find: find}
+	l.queue.run = l.answer
+	return l
+}
+
+// get returns the row with the key, or none.
+func (l *lookup[K, V]) get(ctx context.Context, key K, none error) (value V, err error) {
+	if err := ctx.Err(); err != nil {
+		return value, fmt.Errorf("sqlstore: %w", err)
+	}
+	ask := &looked[K, V]{key: key}
+	err = l.queue.await(ctx, l.p.patience, &job[*looked[K, V]]{ask: ask})
+	switch {
+	case errors.Is(err, errOutcomeUnknown):
+		return value, errBusy
+	case err != nil:
+		return value, err
+	case !ask.found:
+		return value, none
+	}
+	return ask.value, nil
+}
+
+// answer answers those who wait.
+func (l *lookup[K, V]) answer() {
+	jobs := l.queue.takeBegun(mostLookups)
+	keys := make([]K, 0, len(jobs))
+	seen := make(map[K]bool, len(jobs))
+	for _, j := range jobs {
+		if !seen[j.ask.key] {
+			seen[j.ask.key] = true
+			keys = append(keys, j.ask.key)
+		}
+	}
+	var rows map[K]V
+	err := l.p.read(func(ctx context.Context, conn *pgx.Conn) (err error) {
+		rows, err = l.find(ctx, conn, keys)
+		return err
+	})
+	for _, j := range jobs {
+		j.ask.value, j.ask.found = rows[j.ask.key]
+		j.finish(err)
+	}
+}
+
+// read runs f, which only reads, and again if the connection was lost: what is listening there may have
+// been replaced.
+func (p *postgresEngine) read(f func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
+	defer cancel()
+	var err error
+	for range 2 {
+		if err = p.readOnce(ctx, f); err == nil || p.class(err) != brokenIO || ctx.Err() != nil {
+			break
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return failed(p.class, context.Background(), ctx, err)
+}
+
+func (p *postgresEngine) readOnce(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if err := f(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	if !p.fence.believes(conn.Conn()) {
+		return &refusal{"another server has taken over meanwhile"}
+	}
+	return nil
+}
+
+func (p *postgresEngine) provider(ctx context.Context, key providerKey) (providerRow, error) {
+	if !storable(key.id) {
+		return providerRow{}, emailprovider.ErrNotFound
+	}
+	row, err := p.providers.get(ctx, key, emailprovider.ErrNotFound)
+	row.ciphertext = slices.Clone(row.ciphertext) // others may have asked for the same
+	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
+	return row, err
+}
+
+func (p *postgresEngine) token(ctx context.Context, hash [32]byte) (auth.Token, error) {
+	t, err := p.tokens.get(ctx, hash, auth.ErrNotFound)
+	t.Roles = slices.Clone(t.Roles)
+	return t, err
+}
+
+// storable reports whether text can be in a database of PostgreSQL, which has no NUL characters.
+func storable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
+
+const (
+	findByID = `SELECT owner AS a0,` + providerColumns + ` FROM unnest($1::text[], $2::text[]) AS k (owner, named)
+		JOIN providers ON instance = owner AND id = named`
+	findActive = `SELECT owner AS a0,` + providerColumns + ` FROM unnest($1::text[]) AS k (owner) JOIN providers ON instance = owner AND active`
+	findByHash = `SELECT` + tokenColumns + `, hash AS g FROM tokens WHERE hash = ANY($1)`
+)
+
+func findProviders(ctx context.Context, conn *pgx.Conn, keys []providerKey) (map[providerKey]providerRow, error) {
+	var instances, ids, active []string
+	for _, k := range keys {
+		if k.active {
+			active = append(active, k.instance)
+		} else {
+			instances, ids = append(instances, k.instance), append(ids, k.id)
+		}
+	}
+	found := make(map[providerKey]providerRow, len(keys))
+	add := func(active bool) func(pgx.Rows) error {
+		return func(rows pgx.Rows) error {
+			for rows.Next() {
+				var r providerRow
+				key := providerKey{active: active}
+				if err := r.scan(rows, &key.instance); err != nil {
+					return err
+				}
+				if !active {
+					key.id = r.id
+				}
+				found[key] = r
+			}
+			return rows.Err()
+		}
+	}
+	var batch pgx.Batch
+	if len(ids) > 0 {
+		batch.Queue(findByID, instances, ids).Query(add(false))
+	}
+	if len(active) > 0 {
+		batch.Queue(findActive, active).Query(add(true))
+	}
+	return found, conn.SendBatch(ctx, &batch).Close()
+}
+
+func findTokens(ctx context.Context, conn *pgx.Conn, hashes [][32]byte) (map[[32]byte]auth.Token, error) {
+	keys := make([][]byte, len(hashes))
+	for i := range hashes {
+		keys[i] = bytes.Clone(hashes[i][:])
+	}
+	rows, err := conn.Query(ctx, findByHash, keys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := make(map[[32]byte]auth.Token, len(hashes))
+	for rows.Next() {
+		var hash []byte
+		t, err := scanToken(rows, &hash)
+		if err != nil {
+			return nil, err
+		}
+		copy(t.Hash[:], hash)
+		found[t.Hash] = t
+	}
+	return found, rows.Err()
+}
+
+// readRow is a row that is read when it is scanned.
+type readRow struct {
+	p     *postgresEngine
+	ctx   context.Context
+	query string
+	args  []any
+}
+
+// Scan implements scanner.
+func (r readRow) Scan(dest ...any) error {
+	err := r.p.read(func(_ context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(r.ctx, r.query, r.args...).Scan(dest...)
+	})
+	return err
+}
+
+func (p *postgresEngine) row(ctx context.Context, query string, args ...any) scanner {
+	return readRow{p, ctx, query, args}
+}
+
+// isNetwork reports whether err comes from the network.
+func isNetwork(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
