@@ -19,6 +19,7 @@ type commands struct {
 	Token      tokenCommands     `cmd:"" help:"Make, list and revoke API tokens."`
 	Keys       keysCommands      `cmd:"" help:"Care for the keys that secrets are sealed with."`
 	Deprecated deprecatedCommand `cmd:"" help:"List who still calls deprecated methods."`
+	Migrate    migrateCommand    `cmd:"" help:"Bring the schema of a PostgreSQL database up to date, and nothing else."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
 

@@ -21,6 +21,8 @@ type serveCommand struct {
 	Listen  string `default:"127.0.0.1:8080" env:"MAILKEEP_LISTEN" placeholder:"HOST:PORT" help:"Address to listen on, for every protocol (${default})."`
 	DataDir string `default:"./mailkeep-data" env:"MAILKEEP_DATA_DIR" type:"path" help:"Folder of database, keyset and admin token; made if missing (${default})."`
 
+	DatabaseURL string `name:"database-url" env:"MAILKEEP_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database to keep everything in, shared by any number of replicas: postgres://USER@HOST[,HOST…]/NAME?sslmode=verify-full. The password can come from PGPASSWORD or a file that passfile= names (a file in the data folder)."`
+
 	KeysetFile     string `env:"MAILKEEP_KEYSET_FILE" type:"path" help:"Tink keyset in JSON that secrets are sealed with; made if missing and nothing is sealed yet (keyset.json in the data folder)."`
 	AdminTokenFile string `env:"MAILKEEP_ADMIN_TOKEN_FILE" type:"path" help:"File with the admin token to use, 32 bytes or more; MAILKEEP_ADMIN_TOKEN has the token itself (made at the first start)."`
 
@@ -105,7 +107,7 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 		}
 	}
 	return app.Config{
-		Listen: c.Listen, DataDir: c.DataDir, KeysetFile: c.KeysetFile, AdminToken: token,
+		Listen: c.Listen, DataDir: c.DataDir, DatabaseURL: secret.New(c.DatabaseURL), KeysetFile: c.KeysetFile, AdminToken: token,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, DrainTimeout: c.DrainTimeout,
 		Binding: emailprovider.BindingMode(c.CredentialBinding), SenderDomains: c.SenderDomain,
 		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost,

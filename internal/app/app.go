@@ -74,11 +74,7 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if a.dir, err = datadir.Open(c.DataDir); err != nil {
 		return a, err
 	}
-	if a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), sqlstore.Options{}); err != nil {
-		return a, err
-	}
-	// The data folder is this process's alone.
-	if err := a.db.ReleaseClaims(ctx); err != nil {
+	if err := a.openStore(ctx); err != nil {
 		return a, err
 	}
 	a.store = a.db
@@ -89,10 +85,31 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if err := a.listen(); err != nil {
 		return a, err
 	}
-	if err := a.assemble(ctx); err != nil {
+	// One process at a time makes what must be made once, such as the first token.
+	if err := a.db.SetUp(ctx, func() error { return a.assemble(ctx) }); err != nil {
 		return a, err
 	}
 	return a, a.dir.WriteFile(AddressFile, []byte(a.URL()+"\n"))
+}
+
+// openStore opens the database.
+func (a *App) openStore(ctx context.Context) (err error) {
+	c := a.config
+	options := sqlstore.Options{Now: c.Now, Log: c.Log}
+	if url := c.DatabaseURL; !url.Empty() {
+		a.db, err = sqlstore.OpenPostgres(ctx, url.Reveal(), options)
+		return err
+	}
+	if a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), options); err != nil {
+		return err
+	}
+	// The data folder is this process's alone: nobody else is sending.
+	return a.db.ReleaseClaims(ctx)
+}
+
+// Migrate brings the schema of a PostgreSQL database up to date and returns its version.
+func Migrate(ctx context.Context, url secret.Text) (version int64, err error) {
+	return sqlstore.MigratePostgres(ctx, url.Reveal(), sqlstore.Options{})
 }
 
 // assemble makes the domains on the open store, and the server on them.

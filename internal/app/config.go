@@ -21,10 +21,12 @@ const (
 	databaseFile   = "mailkeep.db"
 )
 
-// Config is every setting of the service.
+// Config is every setting of the service. With a DatabaseURL any number of services may share the database;
+// each has a data folder of its own, and all have the same keyset.
 type Config struct {
 	Listen       string // host:port
 	DataDir      string
+	DatabaseURL  secret.Text // postgres://…; a file in the data folder if empty
 	KeysetFile   string      // the data folder's if empty
 	AdminToken   secret.Text // made at the first start if empty
 	TLSCert      string      // PEM file; plain HTTP if empty

@@ -43,7 +43,7 @@ func (s *Service) UpdateHTTP(ctx context.Context, c Caller, id string, in HTTPSe
 	if in.NewSigningKey {
 		key = newSigningKey()
 	}
-	p, err := s.change(ctx, c, id, updateHTTP, func(p *Provider) (decision, error) {
+	p, err := s.changeRecent(ctx, c, id, updateHTTP, func(p *Provider) (decision, error) {
 		if p.HTTP == nil {
 			return decision{}, notFound(updateHTTP.notFound)
 		}

@@ -13,7 +13,11 @@ func (s *Service) SetPassword(ctx context.Context, c Caller, id string, plain se
 		return Provider{}, err
 	}
 	t := s.newTrial(s.VerifyCompatible, nil)
-	p, err := s.change(ctx, c, id, password, func(p *Provider) (decision, error) {
+	change := s.change
+	if t.mode == VerifyOff { // else the server that is asked must be the present one
+		change = s.changeRecent
+	}
+	p, err := change(ctx, c, id, password, func(p *Provider) (decision, error) {
 		d, err := decidePassword(p, plain, nil, password.notFound)
 		if err != nil {
 			return decision{}, err

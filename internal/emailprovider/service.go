@@ -136,6 +136,22 @@ func (s *Service) change(ctx context.Context, c Caller, id string, ids commandID
 	return Provider{}, errBusy
 }
 
+// changeRecent is change for a decide that asks nobody. It is first given the provider as the store
+// remembers it: if that is not so any more, Apply says so. Only then, and when there seems to be nothing
+// to change, is the provider loaded.
+func (s *Service) changeRecent(ctx context.Context, c Caller, id string, ids commandIDs, decide func(p *Provider) (decision, error)) (Provider, error) {
+	if p, ok := s.Store.Recent(c.Instance, id); ok {
+		next := p.clone()
+		if d, err := decide(&next); err == nil && d.event != "" {
+			next, err = s.apply(ctx, c, p, next, d)
+			if !errors.Is(err, ErrConflict) {
+				return next, err
+			}
+		}
+	}
+	return s.change(ctx, c, id, ids, decide)
+}
+
 // apply seals what the decision has to say about the secret and makes the change.
 func (s *Service) apply(ctx context.Context, c Caller, was, next Provider, d decision) (Provider, error) {
 	now := s.Now().UTC().Truncate(time.Microsecond)
@@ -224,14 +240,14 @@ func (s *Service) add(ctx context.Context, c Caller, p Provider, d decision) (Pr
 // Activate makes a provider the active one and the former one inactive. An active provider stays as
 // it is.
 func (s *Service) Activate(ctx context.Context, c Caller, id string) (Provider, error) {
-	return s.change(ctx, c, id, activate, func(p *Provider) (decision, error) {
+	return s.changeRecent(ctx, c, id, activate, func(p *Provider) (decision, error) {
 		return setState(p, Active, EventActivated)
 	})
 }
 
 // Deactivate makes a provider inactive. An inactive one stays as it is.
 func (s *Service) Deactivate(ctx context.Context, c Caller, id string) (Provider, error) {
-	return s.change(ctx, c, id, deactivate, func(p *Provider) (decision, error) {
+	return s.changeRecent(ctx, c, id, deactivate, func(p *Provider) (decision, error) {
 		return setState(p, Inactive, EventDeactivated)
 	})
 }
@@ -246,7 +262,7 @@ func setState(p *Provider, to State, event EventType) (decision, error) {
 
 // Remove removes a provider and its secrets; the active one too, and then none is active.
 func (s *Service) Remove(ctx context.Context, c Caller, id string) (Provider, error) {
-	return s.change(ctx, c, id, remove, func(*Provider) (decision, error) {
+	return s.changeRecent(ctx, c, id, remove, func(*Provider) (decision, error) {
 		return decision{event: EventRemoved, remove: true, secret: clearSecret}, nil
 	})
 }

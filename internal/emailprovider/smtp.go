@@ -71,7 +71,7 @@ func (s *Service) UpdateSMTP(ctx context.Context, c Caller, id string, in SMTPSe
 	if err != nil {
 		return Provider{}, err
 	}
-	return s.change(ctx, c, id, updateSMTP, func(p *Provider) (decision, error) {
+	return s.changeRecent(ctx, c, id, updateSMTP, func(p *Provider) (decision, error) {
 		if p.SMTP == nil {
 			return decision{}, notFound(updateSMTP.notFound)
 		}

@@ -26,6 +26,10 @@ type Store interface {
 	// Provider returns one provider, or ErrNotFound (Get).
 	Provider(ctx context.Context, instance, id string) (Provider, error)
 
+	// Recent returns a provider as this process has last seen it, if it remembers: without asking the
+	// database, so that it may have been changed since. Only Apply can tell (Recent).
+	Recent(instance, id string) (Provider, bool)
+
 	// Active returns the active provider of the instance, or ErrNotFound (Active).
 	Active(ctx context.Context, instance string) (Provider, error)
 

@@ -97,6 +97,8 @@ func (one) Provider(context.Context, string, string) (emailprovider.Provider, er
 	return emailprovider.Provider{ID: "p1", SMTP: &emailprovider.SMTP{Host: "h:25", User: "u"}}, nil
 }
 
+func (one) Recent(string, string) (p emailprovider.Provider, ok bool) { return p, false }
+
 type refusing struct{ emailprovider.Mailer }
 
 func (refusing) Verify(context.Context, emailprovider.Route, string, func(emailprovider.StepReport)) emailprovider.Report {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,11 +53,24 @@ func BenchmarkApply(b *testing.B) {
 func benchmarkApply(b *testing.B, callers int, o Options) {
 	path := filepath.Join(b.TempDir(), "db")
 	db := openAt(b, path, o)
+	before := commits(b, path)
+	applyFrom(b, db, callers)
+	b.ReportMetric(float64(commits(b, path)-before)/float64(b.N), "commits/op")
+}
+
+// BenchmarkApplyPostgres is BenchmarkApply in PostgreSQL, each change after a look at the provider.
+func BenchmarkApplyPostgres(b *testing.B) {
+	for _, callers := range []int{1, 16, 64} {
+		b.Run(strconv.Itoa(callers), func(b *testing.B) { applyFrom(b, openPostgres(b), callers) })
+	}
+}
+
+// applyFrom has so many callers change a provider each.
+func applyFrom(b *testing.B, db *DB, callers int) {
 	providers := make([]emailprovider.Provider, callers)
 	for n := range providers {
 		providers[n] = addProvider(b, db, n)
 	}
-	before := commits(b, path)
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	b.ReportAllocs()
@@ -65,15 +79,17 @@ func benchmarkApply(b *testing.B, callers int, o Options) {
 	for _, p := range providers {
 		all.Go(func() {
 			for left.Add(-1) >= 0 {
-				sequence, err := db.Apply(b.Context(), updated(p))
+				p, err := db.Provider(b.Context(), p.Instance, p.ID)
+				if err == nil {
+					_, err = db.Apply(b.Context(), updated(p))
+				}
 				if err != nil {
 					b.Error(err)
 					return
 				}
-				p.Sequence = sequence
 			}
 		})
 	}
 	all.Wait()
-	b.ReportMetric(float64(commits(b, path)-before)/float64(b.N), "commits/op")
+	b.StopTimer()
 }

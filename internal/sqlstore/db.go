@@ -30,6 +30,9 @@ const patience = 5500 * time.Millisecond
 // Close ends all connections. Everything acknowledged is durable without it.
 func (db *DB) Close() error { return errors.Join(db.reader.Close(), db.engine.close()) }
 
+// SetUp runs f while no other process that has the database open runs one: for what must be made once.
+func (db *DB) SetUp(ctx context.Context, f func() error) error { return db.engine.setUp(ctx, f) }
+
 // AddInstance adds an instance without providers. One that exists is AlreadyExists.
 func (db *DB) AddInstance(ctx context.Context, id string) error {
 	return db.write(ctx, func(l *line) error {

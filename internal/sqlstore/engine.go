@@ -23,12 +23,16 @@ type engine interface {
 	apply(ctx context.Context, c emailprovider.Change) (sequence uint64, err error)
 	accept(ctx context.Context, m *acceptance) (taken outbox.Message, err error)
 	provider(ctx context.Context, key providerKey) (providerRow, error)
+	recent(key providerKey) (providerRow, bool)
 	token(ctx context.Context, hash [32]byte) (auth.Token, error)
 	message(ctx context.Context, instance, id string) scanner
 
 	// erase takes what committed changes have deleted out of the database's journals too, as far as
 	// readers under way allow.
 	erase(ctx context.Context) error
+
+	// setUp runs f while no other process does.
+	setUp(ctx context.Context, f func() error) error
 
 	close() error
 }

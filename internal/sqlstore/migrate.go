@@ -13,31 +13,48 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate brings the schema up to what this binary knows. A newer one is refused: an old binary
+// migrate brings the schema up to what this binary knows, whose version it returns. A newer one is refused: an old binary
 // that writes into it would leave out what the newer one relies on.
 //
 // While processes of the version before go on, a migration may only add what they can do without:
 // a table, a column with a default or NULL, an index. What they still use is taken away by the
 // migration of the version after.
-func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) error {
+func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) (version int64, err error) {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return 0, err
 	}
-	p, err := goose.NewProvider(dialect, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithExcludeVersions(o.without))
+	p, err := goose.NewProvider(dialect, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithExcludeVersions(o.without),
+		goose.WithGoMigrations(goose.NewGoMigration(5, &goose.GoFunc{RunTx: dropReferences(dialect)}, nil)))
 	if err != nil {
-		return fmt.Errorf("sqlstore: migrations: %w", err)
+		return 0, fmt.Errorf("sqlstore: migrations: %w", err)
 	}
 	stored, known, err := p.GetVersions(ctx)
 	if err != nil {
-		return fmt.Errorf("sqlstore: read the schema version: %w", err)
+		return 0, fmt.Errorf("sqlstore: read the schema version: %w", err)
 	}
 	if stored > known {
-		return fmt.Errorf("sqlstore: the database has schema version %d and this program knows "+
+		return 0, fmt.Errorf("sqlstore: the database has schema version %d and this program knows "+
 			"versions up to %d: run a newer one", stored, known)
 	}
 	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("sqlstore: migrate from schema version %d to %d: %w", stored, known, err)
+		return 0, fmt.Errorf("sqlstore: migrate from schema version %d to %d: %w", stored, known, err)
 	}
-	return nil
+	return known, nil
+}
+
+// dropReferences is migration 5. Whoever adds a provider or an event holds the instance: that PostgreSQL
+// looks for it once more would be a quarter of the price of a change. SQLite takes no constraint away, and
+// its price is small.
+func dropReferences(dialect goose.Dialect) func(context.Context, *sql.Tx) error {
+	return func(ctx context.Context, tx *sql.Tx) error {
+		if dialect != goose.DialectPostgres {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, `ALTER TABLE events DROP CONSTRAINT events_instance_fkey`)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `ALTER TABLE providers DROP CONSTRAINT providers_instance_fkey`)
+		}
+		return err
+	}
 }

@@ -2,13 +2,14 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -29,8 +30,8 @@ const (
 )
 
 // sessionSettings are given to every connection. A process that hangs or is cut off must not keep its
-// locks for ever, a change that nobody waits for any more must not be made much later, and a statement
-// keeps the plan that its indexes were made for.
+// locks for ever, and a change that nobody waits for any more must not be made much later. Statements get the
+// plans that the indexes were made for, once, and keep them: statistics can be of a time when tables were small.
 const sessionSettings = `
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SET statement_timeout = '5s';
@@ -38,6 +39,9 @@ SET idle_in_transaction_session_timeout = '5s';
 SET client_connection_check_interval = '1s';
 SET tcp_user_timeout = '10s';
 SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
 SET jit = off;
 `
 
@@ -45,16 +49,10 @@ SET jit = off;
 // schema up to date. Any number of processes may have it open: none keeps anything that another may
 // change. An error never has the URL in it.
 func OpenPostgres(ctx context.Context, url string, o Options) (*DB, error) {
-	config, err := postgresConfig(url)
+	config, f, err := postgresConfig(url, o)
 	if err != nil {
 		return nil, err
 	}
-	log := o.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	f := &fence{hosts: hostsOf(config.ConnConfig), unsafe: o.UnsafeDurability, log: log}
-	f.guard(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: PostgreSQL: %w", err)
@@ -63,18 +61,28 @@ func OpenPostgres(ctx context.Context, url string, o Options) (*DB, error) {
 	if db.now == nil {
 		db.now = time.Now
 	}
-	if err := migratePostgres(ctx, config, o); err != nil {
+	if _, err := migratePostgres(ctx, config, o); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	f.patrol()
 	return db, nil
 }
 
-// postgresConfig reads the URL and the settings that are the same for everybody.
-func postgresConfig(url string) (*pgxpool.Config, error) {
+// MigratePostgres brings the schema up to date and returns its version.
+func MigratePostgres(ctx context.Context, url string, o Options) (version int64, err error) {
+	config, f, err := postgresConfig(url, o)
+	if err != nil {
+		return 0, err
+	}
+	defer f.close()
+	return migratePostgres(ctx, config, o)
+}
+
+// postgresConfig reads the URL and adds what is the same for everybody.
+func postgresConfig(url string, o Options) (*pgxpool.Config, *fence, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("sqlstore: the URL of the database can't be understood; it looks like postgres://user@host1,host2/name?sslmode=verify-full")
+		return nil, nil, errors.New("sqlstore: the URL of the database can't be understood; it looks like postgres://user@host1,host2/name?sslmode=verify-full")
 	}
 	c := config.ConnConfig
 	if c.ConnectTimeout == 0 {
@@ -88,23 +96,39 @@ func postgresConfig(url string) (*pgxpool.Config, error) {
 		config.MaxConns = connections
 	}
 	config.PingTimeout = connectTimeout
-	return config, nil
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	f := &fence{hosts: hostsOf(c), unsafe: o.UnsafeDurability, log: log}
+	f.guard(config)
+	return config, f, nil
 }
 
-// migratePostgres brings the schema up to date over a connection of its own, without the timeouts that
+// migratePostgres brings the schema up to date over connections of its own, without the timeouts that
 // changes have.
-func migratePostgres(ctx context.Context, config *pgxpool.Config, o Options) error {
-	c := config.ConnConfig.Copy()
-	c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		return conn.Exec(ctx, `SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0`).Close()
+func migratePostgres(ctx context.Context, config *pgxpool.Config, o Options) (version int64, err error) {
+	config = config.Copy()
+	config.MaxConns = 2 // one has the lock
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SET statement_timeout = 0`)
+		return err
 	}
-	db := sql.OpenDB(stdlib.GetConnector(*c))
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	db := stdlib.OpenDBFromPool(pool)
 	defer func() { _ = db.Close() }() // Nothing hangs on it.
-	db.SetMaxOpenConns(2)             // one has the lock
 	if err := db.PingContext(ctx); err != nil {
-		return reachable(err)
+		return 0, reachable(err)
 	}
-	return withLock(ctx, db, migrating, func() error { return migrate(ctx, db, goose.DialectPostgres, o) })
+	err = withLock(ctx, pool, migrating, func() (err error) {
+		version, err = migrate(ctx, db, goose.DialectPostgres, o)
+		return err
+	})
+	return version, err
 }
 
 // reachable is the error of a first connection, without what it says of the URL.
@@ -128,24 +152,18 @@ const (
 	settingUp = 0x6d6b0002
 )
 
-// withLock runs f while no other process runs one with the same lock.
-func withLock(ctx context.Context, db *sql.DB, lock int64, f func() error) (err error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	// Of the transaction: whatever happens to it, the lock is not left to a pool.
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // Nothing was changed.
-	if _, err := tx.ExecContext(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0`); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
-		return err
-	}
-	return f()
+// withLock runs f while no other process runs one with the same lock, which is a transaction's, so that it
+// ends with the connection at the latest.
+func withLock(ctx context.Context, pool *pgxpool.Pool, lock int64, f func() error) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		for _, statement := range []string{
+			`SET LOCAL statement_timeout = 0`, `SET LOCAL idle_in_transaction_session_timeout = 0`,
+			`SELECT pg_advisory_xact_lock(` + strconv.FormatInt(lock, 10) + `)`,
+		} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return f()
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,8 +33,10 @@ func (p *postgresEngine) apply(ctx context.Context, c emailprovider.Change) (uin
 	}
 	ask := &changing{Change: c, row: row}
 	if err := p.changes.await(ctx, p.patience, &job[*changing]{ask: ask}); err != nil {
+		p.seen.drop(ask.key())
 		return 0, err
 	}
+	p.seen.applied(ask)
 	return ask.applied, nil
 }
 
@@ -139,11 +142,12 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 				signed(c.Expect), int64(c.ExpectKey), signed(c.Put.Previous.Version))
 		}
 	}
-	rows := newChangeRows(len(jobs))
+	rows, kinds := newChangeRows(len(jobs)), applyChanges{}
 	for _, j := range jobs {
 		rows.add(&j.ask.row)
+		kinds.add(j.ask.Change)
 	}
-	batch.Queue(applyChanges, rows.args()...).Query(func(made pgx.Rows) error { return answers(made, jobs) })
+	batch.Queue(kinds.text(), rows.args()...).Query(func(made pgx.Rows) error { return answers(made, jobs) })
 	return p.committed(conn, conn.SendBatch(ctx, &batch).Close())
 }
 
@@ -294,8 +298,34 @@ func (r *changeRows) args() (all []any) {
 var nullable = []string{"key_id", "ciphertext", "prev_version", "prev_key_id", "prev_ciphertext", "prev_user", "prev_set_at", "prev_set_by", "prev_until"}
 
 // applyChanges makes those of many changes that fit, with their events, and answers for each its number
-// from 1, its sequence, 0 if it does not fit, and whether its instance exists.
-var applyChanges = func() string {
+// from 1, its sequence, 0 if it does not fit, and whether its instance exists. Parts that the changes at
+// hand have no use for are left out: each costs, used or not.
+type applyChanges struct{ additions, updates, removals bool }
+
+var applyTexts sync.Map // of applyChanges
+
+// add takes note of what a change needs.
+func (a *applyChanges) add(c emailprovider.Change) {
+	switch {
+	case c.Put == nil:
+		a.removals = true
+	case c.Expect == 0:
+		a.additions = true
+	default:
+		a.updates = true
+	}
+}
+
+func (a applyChanges) text() string {
+	if text, ok := applyTexts.Load(a); ok {
+		return text.(string)
+	}
+	text := a.compose()
+	applyTexts.Store(a, text)
+	return text
+}
+
+func (a applyChanges) compose() string {
 	var arrays, columns, written, values []string
 	column := func(kind string, names ...string) {
 		for _, name := range names {
@@ -313,30 +343,38 @@ var applyChanges = func() string {
 	column("boolean", changeFlags[:]...)
 	column("bytea", changeBytes[:]...)
 	set, from := strings.Join(written, ", "), strings.Join(values, ", ")
-	return `WITH c AS MATERIALIZED (
-			SELECT * FROM unnest(` + strings.Join(arrays, ", ") + `) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)
+	text := `WITH c AS (
+			SELECT c.*, i.sequence AS last, COALESCE(` + fitting + `, FALSE) AND i.id IS NOT NULL AS fits
+			FROM unnest(` + strings.Join(arrays, ", ") + `) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)
+			LEFT JOIN instances AS i ON i.id = c.instance LEFT JOIN providers AS p ON p.instance = c.instance AND p.id = c.id
 		), ok AS MATERIALIZED (
-			SELECT c.*, i.sequence + row_number() OVER (PARTITION BY c.instance ORDER BY c.n) AS seq
-			FROM c JOIN instances AS i ON i.id = c.instance LEFT JOIN providers AS p ON p.instance = c.instance AND p.id = c.id
-			WHERE ` + fitting + `
-		), updated AS (
-			UPDATE providers AS p SET (` + set + `, sequence) = ROW (` + from + `, ok.seq)
-			FROM ok WHERE ok.expect > 0 AND NOT ok.removal AND p.instance = ok.instance AND p.id = ok.id
-		), inserted AS (
-			INSERT INTO providers (` + set + `, sequence, instance, id, kind, created)
-			SELECT ` + from + `, ok.seq, ok.instance, ok.id, ok.kind, ok.created FROM ok WHERE ok.expect = 0
-		), deleted AS (
-			DELETE FROM providers AS p USING ok WHERE ok.removal AND p.instance = ok.instance AND p.id = ok.id
+			SELECT *, last + count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n) AS seq FROM c
 		), recorded AS (
 			INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details)
-			SELECT instance, seq, e_type, id, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details FROM ok
+			SELECT instance, seq, e_type, id, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details FROM ok WHERE fits
 		), counted AS (
-			UPDATE instances AS i SET sequence = last.seq
-			FROM (SELECT instance, max(seq) AS seq FROM ok GROUP BY instance) AS last WHERE i.id = last.instance
-		)
-		SELECT c.n, COALESCE(ok.seq, 0), i.id IS NOT NULL
-		FROM c LEFT JOIN ok ON ok.n = c.n LEFT JOIN instances AS i ON i.id = c.instance`
-}()
+			UPDATE instances AS i SET sequence = made.seq
+			FROM (SELECT instance, max(seq) AS seq FROM ok WHERE fits GROUP BY instance) AS made WHERE i.id = made.instance
+		)`
+	if a.updates {
+		text += `, updated AS (
+			UPDATE providers AS p SET (` + set + `, sequence) = ROW (` + from + `, ok.seq)
+			FROM ok WHERE ok.fits AND ok.expect > 0 AND NOT ok.removal AND p.instance = ok.instance AND p.id = ok.id
+		)`
+	}
+	if a.additions {
+		text += `, inserted AS (
+			INSERT INTO providers (` + set + `, sequence, instance, id, kind, created)
+			SELECT ` + from + `, ok.seq, ok.instance, ok.id, ok.kind, ok.created FROM ok WHERE ok.fits AND ok.expect = 0
+		)`
+	}
+	if a.removals {
+		text += `, deleted AS (
+			DELETE FROM providers AS p USING ok WHERE ok.fits AND ok.removal AND p.instance = ok.instance AND p.id = ok.id
+		)`
+	}
+	return text + ` SELECT n, CASE WHEN fits THEN seq ELSE 0 END, last IS NOT NULL FROM ok`
+}
 
 // stored is the value of a column of providers.
 func stored(name string) string {

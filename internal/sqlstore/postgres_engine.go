@@ -24,6 +24,7 @@ type postgresEngine struct {
 	mails     queue[*accepting]
 	providers *lookup[providerKey, providerRow]
 	tokens    *lookup[[32]byte, auth.Token]
+	seen      recents
 }
 
 func newPostgres(pool *pgxpool.Pool, f *fence) *postgresEngine {
@@ -33,6 +34,10 @@ func newPostgres(pool *pgxpool.Pool, f *fence) *postgresEngine {
 	p.providers = newLookup(p, findProviders)
 	p.tokens = newLookup(p, findTokens)
 	return p
+}
+
+func (p *postgresEngine) setUp(ctx context.Context, f func() error) error {
+	return withLock(ctx, p.pool, settingUp, f)
 }
 
 func (p *postgresEngine) close() error {

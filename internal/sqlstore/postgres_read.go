@@ -117,6 +117,9 @@ func (p *postgresEngine) provider(ctx context.Context, key providerKey) (provide
 		return providerRow{}, emailprovider.ErrNotFound
 	}
 	row, err := p.providers.get(ctx, key, emailprovider.ErrNotFound)
+	if err == nil && !key.active {
+		p.seen.put(key, row)
+	}
 	row.ciphertext = slices.Clone(row.ciphertext) // others may have asked for the same
 	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
 	return row, err

@@ -14,10 +14,10 @@ const (
 	selectActive   = `SELECT` + providerColumns + ` FROM providers WHERE instance = $1 AND active`
 
 	selectSequence = `SELECT sequence FROM instances WHERE id = $1`
-	countAll       = `SELECT count(*) FROM providers WHERE instance = $1`
+	countAll       = `SELECT count(*) FROM providers WHERE instance = $1 AND created > 0`
 	countSMTP      = countAll + ` AND kind = 'smtp'`
 
-	listAll     = `SELECT` + providerColumns + ` FROM providers WHERE instance = $1`
+	listAll     = `SELECT` + providerColumns + ` FROM providers WHERE instance = $1 AND created > 0`
 	listSMTP    = listAll + ` AND kind = 'smtp'`
 	oldestFirst = ` ORDER BY created, id LIMIT $2 OFFSET $3`
 	newestFirst = ` ORDER BY created DESC, id DESC LIMIT $2 OFFSET $3`
@@ -26,6 +26,16 @@ const (
 // Provider implements emailprovider.Store.
 func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.Provider, error) {
 	return db.provider(ctx, providerKey{instance: instance, id: id})
+}
+
+// Recent implements emailprovider.Store.
+func (db *DB) Recent(instance, id string) (p emailprovider.Provider, ok bool) {
+	row, ok := db.engine.recent(providerKey{instance: instance, id: id})
+	if !ok {
+		return p, false
+	}
+	p, err := row.provider(instance)
+	return p, err == nil
 }
 
 // Active implements emailprovider.Store.

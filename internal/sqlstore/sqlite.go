@@ -72,7 +72,7 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	if db.now == nil {
 		db.now = time.Now
 	}
-	if err := migrate(ctx, writer, goose.DialectSQLite3, o); err != nil {
+	if _, err := migrate(ctx, writer, goose.DialectSQLite3, o); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if err := engine.prepare(ctx); err != nil {

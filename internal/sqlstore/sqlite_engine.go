@@ -53,6 +53,9 @@ func (s *sqliteEngine) prepare(ctx context.Context) error {
 	return nil
 }
 
+// setUp implements engine: no other process has the file.
+func (s *sqliteEngine) setUp(_ context.Context, f func() error) error { return f() }
+
 func (s *sqliteEngine) close() error { return s.writer.Close() }
 
 func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
@@ -89,6 +92,9 @@ func (s *sqliteEngine) provider(ctx context.Context, key providerKey) (providerR
 	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
 	return row, err
 }
+
+// recent implements engine: provider asks no database either, mostly.
+func (s *sqliteEngine) recent(providerKey) (r providerRow, ok bool) { return r, false }
 
 func (s *sqliteEngine) token(ctx context.Context, hash [32]byte) (auth.Token, error) {
 	t, err := s.tokens.get(hash, func(hash [32]byte) (auth.Token, error) {

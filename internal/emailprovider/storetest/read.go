@@ -70,6 +70,41 @@ func wantActive(t *testing.T, s emailprovider.Store, instance, want string) {
 	}
 }
 
+// testRecent: what a store remembers is what it has seen, or what was applied since; whoever changes what it
+// was given, or what is not so any more, changes nothing.
+func testRecent(t *testing.T, open Opener) {
+	s := open(t, one, two)
+	if p, ok := s.Recent(one, id(1)); ok {
+		t.Errorf("a provider that never was is remembered: %+v", p)
+	}
+	p := put(t, s, smtp(one, 1))
+	for range 2 {
+		got, err := s.Provider(t.Context(), one, p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Credential.Sealed.Ciphertext[0]++
+		recent, ok := s.Recent(one, p.ID)
+		if !ok {
+			break // it need not remember
+		}
+		if diff := cmp.Diff(p, recent); diff != "" {
+			t.Errorf("remembered (-want +got):\n%s", diff)
+		}
+		recent.Credential.Sealed.Ciphertext[0]++
+		p = put(t, s, p)
+	}
+	if recent, ok := s.Recent(two, p.ID); ok {
+		t.Errorf("another instance remembers %+v", recent)
+	}
+	if _, err := remove(s, p); err != nil {
+		t.Fatal(err)
+	}
+	if recent, ok := s.Recent(one, p.ID); ok {
+		t.Errorf("a removed provider is remembered: %+v", recent)
+	}
+}
+
 func testList(t *testing.T, open Opener) {
 	s := open(t, one)
 	// Added in an order that is neither that of the ids nor that of creation; 2 and 3 tie.

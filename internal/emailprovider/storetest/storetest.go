@@ -25,6 +25,7 @@ func Run(t *testing.T, open Opener) {
 	}{
 		{"Get", testGet},
 		{"Active", testActive},
+		{"Recent", testRecent},
 		{"List", testList},
 		{"Atomic", testAtomic},
 		{"Sequence", testSequence},
