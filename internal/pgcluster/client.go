@@ -6,13 +6,15 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"github.com/mailkeep/mailkeep/internal/loopback"
 )
 
 // Command is one of PostgreSQL's client programs, such as pgbench or pg_dump, that connects to the
 // cluster as the superuser by itself: nothing secret is among the arguments.
 func (c *Cluster) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	command := c.home.command(ctx, name, args...)
-	command.Env = append(command.Env, "PGHOST="+loopback, "PGPORT="+strconv.Itoa(c.port), "PGUSER="+superuser,
+	command.Env = append(command.Env, "PGHOST="+loopback.Host, "PGPORT="+strconv.Itoa(c.port), "PGUSER="+superuser,
 		"PGPASSWORD="+c.home.password, "PGSSLMODE=disable")
 	return command
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/mailkeep/mailkeep/internal/loopback"
 )
 
 // Kill ends the postmaster and all of its children with SIGKILL and waits until they are gone and the
@@ -27,7 +29,7 @@ func (c *Cluster) Kill(ctx context.Context) error {
 	}
 	return c.wait(ctx, "kill", func() (bool, error) {
 		left := slices.ContainsFunc(all, func(p process) bool { return !p.gone() })
-		return !left && !c.server.running() && isFree(c.port), nil
+		return !left && !c.server.running() && loopback.IsFree(c.port), nil
 	})
 }
 

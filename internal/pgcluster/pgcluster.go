@@ -14,13 +14,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/mailkeep/mailkeep/internal/loopback"
 )
 
 // Options are what a cluster has of its own.
@@ -76,7 +76,7 @@ func (h *home) start(ctx context.Context, settings map[string]string, fill func(
 func (c *Cluster) firstStart(ctx context.Context) error {
 	for try := 1; ; try++ {
 		var err error
-		if c.port, err = freePort(); err != nil {
+		if c.port, err = loopback.FreePort(); err != nil {
 			return err
 		}
 		if err := c.configure(); err != nil {
@@ -90,7 +90,7 @@ func (c *Cluster) firstStart(ctx context.Context) error {
 }
 
 // Address is where the cluster listens, as host:port.
-func (c *Cluster) Address() string { return net.JoinHostPort(loopback, strconv.Itoa(c.port)) }
+func (c *Cluster) Address() string { return loopback.Address(c.port) }
 
 // URL is for the service: the role that CreateDatabase makes databases for. It is no superuser.
 func (c *Cluster) URL(database string) string { return c.url(owner, database) }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"github.com/mailkeep/mailkeep/internal/loopback"
 )
 
 var plainName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
@@ -20,7 +22,7 @@ func (c *Cluster) Standby(ctx context.Context, name string, options Options) (*C
 		return nil, fmt.Errorf("standby %q: a name has small letters, digits and _ only", name)
 	}
 	settings := map[string]string{"primary_conninfo": fmt.Sprintf("host=%s port=%d user=%s password=%s application_name=%s sslmode=disable",
-		loopback, c.port, superuser, c.home.password, name)}
+		loopback.Host, c.port, superuser, c.home.password, name)}
 	maps.Copy(settings, options.Settings)
 	standby, err := c.home.start(ctx, settings, func(standby *Cluster) error {
 		return c.copyTo(ctx, standby)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/mailkeep/mailkeep/internal/loopback"
 )
 
 // The roles of every cluster.
@@ -29,7 +31,7 @@ var defaults = map[string]string{
 	"full_page_writes":   "on",
 	"synchronous_commit": "on",
 
-	"listen_addresses":        loopback,
+	"listen_addresses":        loopback.Host,
 	"unix_socket_directories": "",
 	"max_connections":         "200",
 	"shared_buffers":          "32MB",
