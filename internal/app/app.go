@@ -160,7 +160,7 @@ func (a *App) assemble(ctx context.Context) error {
 	a.health = health.NewService(a.check, adminv1connect.AdminServiceName)
 	handler, err := newHandler(c, domains{
 		instances: instances, providers: a.Providers, messages: a.Messages, tokens: tokens, uses: a.uses, health: a.health,
-		rotate: rotation(keyset, a.store), draining: a.draining,
+		rotate: rotation(keyset, a.store, a.db.SetUp), draining: a.draining,
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
+	"github.com/mailkeep/mailkeep/internal/seal"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
@@ -69,6 +70,7 @@ type Config struct {
 type Store interface {
 	emailprovider.Store
 	emailprovider.Vault
+	seal.Checks
 	auth.Store
 	deprecation.Store
 	outbox.Store

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/mailkeep/mailkeep/internal/datadir"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -29,35 +28,63 @@ func (noKeys) Open(emailprovider.Sealed, emailprovider.Binding) (secret.Text, er
 	return secret.Text{}, seal.ErrNoKeyset
 }
 
+// keyStore is what is sealed, and what tells whether a keyset is the right one.
+type keyStore interface {
+	emailprovider.Vault
+	seal.Checks
+}
+
 // openKeyset loads the keyset, or makes one if nothing was ever sealed. A keyset that can't open
-// what is stored is refused with the names of the providers that would be lost.
-func openKeyset(ctx context.Context, path string, vault emailprovider.Vault) (*seal.Keyset, error) {
+// what is stored is refused with the names of the providers that would be lost, and so is one that
+// lacks a key that another replica has.
+func openKeyset(ctx context.Context, path string, store keyStore) (*seal.Keyset, error) {
 	keyset, err := seal.Load(keyFile(path))
-	if errors.Is(err, seal.ErrNoKeyset) {
-		if err := emailprovider.CheckKeys(ctx, vault, noKeys{}); err != nil {
-			return nil, fmt.Errorf("there is no keyset at %s: bring it back, or name it with --keyset-file: %w", path, err)
+	switch {
+	case errors.Is(err, seal.ErrNoKeyset):
+		if keyset, err = createKeyset(ctx, path, store); err != nil {
+			return nil, err
 		}
-		return seal.Create(keyFile(path))
-	}
-	if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := emailprovider.CheckKeys(ctx, vault, keyset); err != nil {
-		return nil, fmt.Errorf("%s does not fit the database: %w", path, err)
+	if err := emailprovider.CheckKeys(ctx, store, keyset); err != nil {
+		return nil, fmt.Errorf("%s (--keyset-file) does not fit the database: %w", path, err)
+	}
+	if err := keyset.Check(ctx, store); err != nil {
+		return nil, fmt.Errorf("%s: %w; bring the present file of a service that works with this database, or name it with --keyset-file", path, err)
 	}
 	return keyset, nil
 }
 
-// rotation returns the operation behind KeyService, one at a time.
-func rotation(keyset *seal.Keyset, vault emailprovider.Vault) func(context.Context) (uint32, uint64, error) {
-	var mu sync.Mutex
+// createKeyset makes a keyset for a database that was never used with one.
+func createKeyset(ctx context.Context, path string, store keyStore) (*seal.Keyset, error) {
+	none := fmt.Sprintf("there is no keyset at %s: bring it back, or name it with --keyset-file", path)
+	if err := emailprovider.CheckKeys(ctx, store, noKeys{}); err != nil {
+		return nil, fmt.Errorf("%s: %w", none, err)
+	}
+	checks, err := store.KeyChecks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(checks) > 0 {
+		return nil, fmt.Errorf("%s: every replica must have the keyset that this database was used with", none)
+	}
+	return seal.Create(keyFile(path))
+}
+
+// rotation returns the operation behind KeyService, which one process does at a time.
+func rotation(keyset *seal.Keyset, store keyStore, alone func(context.Context, func() error) error) func(context.Context) (uint32, uint64, error) {
 	return func(ctx context.Context) (primary uint32, resealed uint64, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if primary, err = keyset.Rotate(); err != nil {
-			return 0, 0, err
-		}
-		resealed, err = emailprovider.Reseal(ctx, vault, keyset, primary)
+		err = alone(ctx, func() (err error) {
+			if primary, err = keyset.Rotate(); err != nil {
+				return err
+			}
+			if err = keyset.Check(ctx, store); err != nil {
+				return err
+			}
+			resealed, err = emailprovider.Reseal(ctx, store, keyset, primary)
+			return err
+		})
 		return primary, resealed, err
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/outbox"
+	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
@@ -29,7 +30,7 @@ const childLease = 3 * time.Second
 func TestMain(m *testing.M) {
 	dir := os.Getenv(childVariable)
 	if dir == "" {
-		os.Exit(m.Run())
+		pgtest.Main(m)
 	}
 	if err := serve(dir, flaws[os.Getenv(flawVariable)]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -40,10 +41,11 @@ type Keyset struct {
 	known  []byte // what the file held when it was last read or written here
 	handle *keyset.Handle
 	aead   tink.AEAD
+	ids    []uint32 // of the keys
 }
 
 var errChanged = fault.New(fault.FailedPrecondition, "MAILKEEP-KEYSET",
-	"the keyset file was changed or removed by somebody else; restart the service with the right one")
+	"the keyset file was removed, or lacks a key that is in use; restart the service with the right one")
 
 // ErrNoKeyset is returned by Load when the file does not exist.
 var ErrNoKeyset = errors.New("seal: there is no keyset")
@@ -57,13 +59,21 @@ func Load(file File) (*Keyset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the keyset: %w", err)
 	}
+	handle, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keyset{file: file, known: data}
+	return k, k.use(handle)
+}
+
+func parse(data []byte) (*keyset.Handle, error) {
 	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(data)))
 	if err != nil {
 		// The cause may quote the keyset.
 		return nil, errors.New("the keyset file is not a Tink keyset in JSON")
 	}
-	k := &Keyset{file: file, known: data}
-	return k, k.use(handle)
+	return handle, nil
 }
 
 // Create makes a keyset with one new key and writes it.
@@ -79,13 +89,13 @@ func Create(file File) (*Keyset, error) {
 	return k, k.use(handle)
 }
 
-// Rotate adds a new primary key and returns its id. It is in the file before it seals anything. If
-// the file is not as it was left here, nothing is done: a key that somebody else has put there would
-// be lost, and with it what that key has sealed.
+// Rotate adds a new primary key and returns its id. It is in the file before it seals anything. Keys that
+// another process has put there are taken over. If the file has lost one that is in use here, nothing is
+// done: what was sealed with it would be lost.
 func (k *Keyset) Rotate() (primary uint32, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now, err := k.file.Read(); err != nil || !bytes.Equal(now, k.known) {
+	if err := k.reloadLocked(); err != nil {
 		return 0, errChanged.Because(err)
 	}
 	manager := keyset.NewManagerFromHandle(k.handle)
@@ -128,9 +138,13 @@ func (k *Keyset) SealBytes(plain, associated []byte) (emailprovider.Sealed, erro
 	return emailprovider.Sealed{KeyID: keyID(ciphertext), Ciphertext: ciphertext}, nil
 }
 
-// OpenBytes is the inverse of SealBytes.
+// OpenBytes is the inverse of SealBytes. A key that is not known may be one that another process has put
+// into the file.
 func (k *Keyset) OpenBytes(sealed emailprovider.Sealed, associated []byte) ([]byte, error) {
 	plain, err := k.current().Decrypt(sealed.Ciphertext, associated)
+	if err != nil && k.reload(sealed.Ciphertext) {
+		plain, err = k.current().Decrypt(sealed.Ciphertext, associated)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
@@ -147,6 +161,48 @@ func (k *Keyset) current() tink.AEAD {
 	return k.aead
 }
 
+// reload reports whether the file has brought the key that the ciphertext needs.
+func (k *Keyset) reload(ciphertext []byte) bool {
+	if len(ciphertext) < 5 {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	id := keyID(ciphertext)
+	return !slices.Contains(k.ids, id) && k.reloadLocked() == nil && slices.Contains(k.ids, id)
+}
+
+// reloadLocked takes over keys that were added to the file. It must still have those known here.
+func (k *Keyset) reloadLocked() error {
+	now, err := k.file.Read()
+	if err != nil || bytes.Equal(now, k.known) {
+		return err
+	}
+	handle, err := parse(now)
+	if err != nil {
+		return err
+	}
+	ids := idsOf(handle)
+	for _, id := range k.ids {
+		if !slices.Contains(ids, id) {
+			return fmt.Errorf("key %d is not in the file any more", id)
+		}
+	}
+	if err := k.useLocked(handle); err != nil {
+		return err
+	}
+	k.known = now
+	return nil
+}
+
+// idsOf returns the ids of the keys of a keyset.
+func idsOf(handle *keyset.Handle) (ids []uint32) {
+	for _, key := range handle.KeysetInfo().GetKeyInfo() {
+		ids = append(ids, key.GetKeyId())
+	}
+	return ids
+}
+
 func (k *Keyset) use(handle *keyset.Handle) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -161,7 +217,7 @@ func (k *Keyset) useLocked(handle *keyset.Handle) error {
 	if err != nil {
 		return fmt.Errorf("the keyset is not for encryption with associated data: %w", err)
 	}
-	k.handle, k.aead = handle, primitive
+	k.handle, k.aead, k.ids = handle, primitive, idsOf(handle)
 	return nil
 }
 

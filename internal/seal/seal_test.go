@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"reflect"
@@ -150,26 +151,90 @@ func TestRotateWithoutDisk(t *testing.T) {
 	}
 }
 
-// TestRotateAChangedFile has two services on one keyset: the second must not undo the first.
-func TestRotateAChangedFile(t *testing.T) {
+// TestSharedFile has two services on one keyset: what either has sealed opens in both, whoever adds keys.
+func TestSharedFile(t *testing.T) {
 	first, file := create(t)
 	second, err := seal.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := mustSeal(t, second)
 	if _, err := first.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	sealed := mustSeal(t, first)
-	if _, err := second.Rotate(); fault.KindOf(err) != fault.FailedPrecondition {
-		t.Errorf("rotating over a key of somebody else: %v", err)
+	rotated := mustSeal(t, first)
+	if !opens(second, rotated, here) {
+		t.Error("the second service does not open what was sealed with the new key of the first")
 	}
-	file.data = nil
-	if _, err := first.Rotate(); fault.KindOf(err) != fault.FailedPrecondition {
-		t.Errorf("rotating a file that is gone: %v", err)
+	if after := mustSeal(t, second); after.KeyID != rotated.KeyID {
+		t.Error("the second service goes on sealing with the old key")
 	}
-	if !opens(first, sealed, here) {
+	if _, err := second.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, k := range map[string]*seal.Keyset{"first": first, "second": second} {
+		if !opens(k, before, here) || !opens(k, rotated, here) || !opens(k, mustSeal(t, second), here) || !opens(k, mustSeal(t, first), here) {
+			t.Errorf("the %s service does not open all", name)
+		}
+	}
+}
+
+// TestRotateAnotherFile has the file lose a key that is in use: nothing is written over it.
+func TestRotateAnotherFile(t *testing.T) {
+	k, file := create(t)
+	sealed := mustSeal(t, k)
+	_, other := create(t)
+	for name, data := range map[string][]byte{"gone": nil, "another": other.data, "junk": []byte("{}")} {
+		file.data = data
+		if _, err := k.Rotate(); fault.KindOf(err) != fault.FailedPrecondition {
+			t.Errorf("rotating a file that is %s: %v", name, err)
+		}
+		if !bytes.Equal(file.data, data) {
+			t.Errorf("a file that is %s was written over", name)
+		}
+	}
+	if !opens(k, sealed, here) {
 		t.Error("the service lost its own key")
+	}
+}
+
+// checks is a database.
+type checks []emailprovider.Sealed
+
+func (c *checks) KeyChecks(context.Context) ([]emailprovider.Sealed, error) { return *c, nil }
+
+func (c *checks) AddKeyCheck(_ context.Context, check emailprovider.Sealed) error {
+	*c = append(*c, check)
+	return nil
+}
+
+func TestCheck(t *testing.T) {
+	var stored checks
+	k, file := create(t)
+	for range 2 {
+		if err := k.Check(t.Context(), &stored); err != nil || len(stored) != 1 {
+			t.Fatalf("the first keyset: %v, %d checks", err, len(stored))
+		}
+	}
+	old := file.data
+	if _, err := k.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Check(t.Context(), &stored); err != nil || len(stored) != 2 {
+		t.Fatalf("after a rotation: %v, %d checks", err, len(stored))
+	}
+	other, _ := create(t)
+	stale, err := seal.Load(&memory{data: old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, k := range map[string]*seal.Keyset{"another keyset": other, "an old copy of the file": stale} {
+		if err := k.Check(t.Context(), &stored); !errors.Is(err, seal.ErrOtherKeys) || len(stored) != 2 {
+			t.Errorf("%s: %v, %d checks", name, err, len(stored))
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"modernc.org/sqlite"
@@ -24,6 +25,7 @@ type sqliteEngine struct {
 	queue    queue[write]
 	patience time.Duration // for a whole write, waiting included
 	classify func(error) class
+	alone    sync.Mutex
 
 	providers *cache[providerKey, providerRow]
 	tokens    *cache[[32]byte, auth.Token] // by hash
@@ -54,7 +56,11 @@ func (s *sqliteEngine) prepare(ctx context.Context) error {
 }
 
 // setUp implements engine: no other process has the file.
-func (s *sqliteEngine) setUp(_ context.Context, f func() error) error { return f() }
+func (s *sqliteEngine) setUp(_ context.Context, f func() error) error {
+	s.alone.Lock()
+	defer s.alone.Unlock()
+	return f()
+}
 
 func (s *sqliteEngine) close() error { return s.writer.Close() }
 

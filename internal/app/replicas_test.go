@@ -1,0 +1,92 @@
+package app_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mailkeep/mailkeep/internal/app"
+	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
+	"github.com/mailkeep/mailkeep/internal/secret"
+)
+
+// replica is config for one of several services on a PostgreSQL database, all with one keyset file.
+func replica(t *testing.T, url, keyset string) app.Config {
+	c := config(t)
+	c.DatabaseURL, c.KeysetFile = secret.New(url), keyset
+	return c
+}
+
+// TestReplicasNeedOneKeyset: who would seal with keys that the others lack does not start.
+func TestReplicasNeedOneKeyset(t *testing.T) {
+	url, keyset := pgtest.Database(t), filepath.Join(t.TempDir(), "keyset.json")
+	first := start(t, replica(t, url, keyset))
+	early, err := os.ReadFile(keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what, path, says string) {
+		t.Helper()
+		a, err := app.Open(t.Context(), replica(t, url, path))
+		if err == nil {
+			_ = a.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "--keyset-file") {
+			t.Errorf("%s: %v, want an error that says %q", what, err, says)
+		}
+	}
+	fresh := filepath.Join(t.TempDir(), "fresh.json")
+	refused("without a keyset", fresh, "every replica must have the keyset")
+	if _, err := os.Stat(fresh); err == nil {
+		t.Error("a keyset was made that nobody else has")
+	}
+	elsewhere := config(t)
+	start(t, elsewhere)
+	refused("with another keyset", filepath.Join(elsewhere.DataDir, "keyset.json"), "not the one that this database was used with")
+
+	call := func(s *service, name, body string) { (&mailRun{t: t, s: s, wire: s.wires(http1)[0]}).call(name, body) }
+	second := start(t, replica(t, url, keyset))
+	server := inbox(t, "right")
+	id := first.addProvider(t, server.Addr(), "right")
+	call(first, "RotateKeys", `{}`)
+	call(second, "TestEmailProviderSMTPById", `{"id":"`+id+`","receiverAddress":"you@example.com"}`)
+	old := filepath.Join(t.TempDir(), "old.json")
+	if err := os.WriteFile(old, early, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("with the keyset from before the rotation", old, "open what key")
+	call(second, "RotateKeys", `{}`)
+	call(first, "TestEmailProviderSMTPById", `{"id":"`+id+`","receiverAddress":"you@example.com"}`)
+}
+
+// TestReplicasShareTheAdminToken: the first to start makes one, once.
+func TestReplicasShareTheAdminToken(t *testing.T) {
+	url, keyset := pgtest.Database(t), filepath.Join(t.TempDir(), "keyset.json")
+	opened := make(chan *app.App, 4)
+	for range cap(opened) {
+		c := replica(t, url, keyset)
+		c.AdminToken = secret.Text{}
+		go func() {
+			a, err := app.Open(t.Context(), c)
+			if err != nil {
+				t.Error(err)
+			}
+			opened <- a
+		}()
+	}
+	made := 0
+	for range cap(opened) {
+		a := <-opened
+		if a == nil {
+			continue
+		}
+		t.Cleanup(func() { _ = a.Close() })
+		if !a.NewAdminToken.Empty() {
+			made++
+		}
+	}
+	if made != 1 {
+		t.Errorf("%d admin tokens were made, want 1", made)
+	}
+}

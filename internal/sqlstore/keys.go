@@ -1,0 +1,32 @@
+package sqlstore
+
+import (
+	"context"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+)
+
+const (
+	selectKeyChecks = `SELECT key_id, ciphertext FROM key_checks ORDER BY created, key_id`
+	insertKeyCheck  = `INSERT INTO key_checks (key_id, ciphertext, created) VALUES ($1, $2, $3) ON CONFLICT (key_id) DO NOTHING`
+)
+
+// KeyChecks implements seal.Checks.
+func (db *DB) KeyChecks(ctx context.Context) ([]emailprovider.Sealed, error) {
+	rows, err := db.reader.QueryContext(ctx, selectKeyChecks)
+	checks, err := collect(rows, err, func() (s emailprovider.Sealed, err error) {
+		return s, rows.Scan(&s.KeyID, &s.Ciphertext)
+	})
+	if err != nil {
+		return nil, db.failed(ctx, err)
+	}
+	return checks, nil
+}
+
+// AddKeyCheck implements seal.Checks.
+func (db *DB) AddKeyCheck(ctx context.Context, check emailprovider.Sealed) error {
+	return db.write(ctx, func(l *line) error {
+		_, err := l.exec(insertKeyCheck, int64(check.KeyID), check.Ciphertext, micros(db.now()))
+		return err
+	})
+}
