@@ -38,10 +38,11 @@ func Kinds() []Kind {
 // Error is a failure that may be shown to the caller. Text never holds a secret or anything that
 // the caller sent as one.
 type Error struct {
-	Kind  Kind
-	ID    string // such as "QUERY-fwofw"; empty for failures without one
-	Text  string
-	cause error
+	Kind   Kind
+	ID     string // such as "QUERY-fwofw"; empty for failures without one
+	Text   string
+	Reason string // for machines, such as "OUTCOME_UNKNOWN"; empty where kind and id say all
+	cause  error
 }
 
 // New returns an Error.
@@ -56,6 +57,13 @@ func Newf(kind Kind, id, format string, args ...any) *Error {
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
+	return &c
+}
+
+// For returns a copy of e that gives machines a reason.
+func (e *Error) For(reason string) *Error {
+	c := *e
+	c.Reason = reason
 	return &c
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 
 	zitadelv1 "github.com/mailkeep/mailkeep/gen/zitadel/v1"
@@ -71,8 +72,15 @@ func fromFault(f *fault.Error) *connect.Error {
 	if f.ID == "" {
 		return mapped
 	}
-	return withDetail(mapped, &zitadelv1.ErrorDetail{Id: f.ID, Message: f.Text})
+	mapped = withDetail(mapped, &zitadelv1.ErrorDetail{Id: f.ID, Message: f.Text})
+	if f.Reason == "" {
+		return mapped
+	}
+	return withDetail(mapped, &errdetails.ErrorInfo{Reason: f.Reason, Domain: reasonDomain})
 }
+
+// reasonDomain says whose reasons they are (google.rpc.ErrorInfo).
+const reasonDomain = "mailkeep"
 
 // Detailed is an error that tells the caller more than a text. It must have a *fault.Error in its
 // chain.

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connectproto"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/mailkeep/mailkeep/internal/fault"
 	"github.com/mailkeep/mailkeep/internal/method"
@@ -30,6 +32,18 @@ func TestEveryKindHasACode(t *testing.T) {
 	}
 	if len(codes) != len(fault.Kinds()) {
 		t.Errorf("%d codes for %d kinds", len(codes), len(fault.Kinds()))
+	}
+}
+
+// TestReason: machines are given the reason of a failure that has one (google.rpc.ErrorInfo).
+func TestReason(t *testing.T) {
+	err := fromFault(fault.New(fault.Unavailable, "ID-1", "text").For("OUTCOME_UNKNOWN"))
+	if len(err.Details()) != 2 {
+		t.Fatalf("%d details, want 2", len(err.Details()))
+	}
+	var info errdetails.ErrorInfo
+	if a := connectproto.ErrorDetailToAny(err.Details()[1]); a.UnmarshalTo(&info) != nil || info.GetReason() != "OUTCOME_UNKNOWN" || info.GetDomain() != "mailkeep" {
+		t.Errorf("the second detail is %v", a)
 	}
 }
 

@@ -18,7 +18,7 @@ var (
 	errFull     = fault.New(fault.ResourceExhausted, "MAILKEEP-STORE", "the store has no space left")
 
 	errOutcomeUnknown = fault.New(fault.Unavailable, "MAILKEEP-OUTCOME",
-		"the store failed while saving; the change may or may not have been made")
+		"the store failed while saving; the change may or may not have been made").For("OUTCOME_UNKNOWN")
 )
 
 // class is what went wrong in a database, whichever it is.
