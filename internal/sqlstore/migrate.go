@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/pressly/goose/v3"
 )
@@ -25,7 +26,7 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 		return 0, err
 	}
 	p, err := goose.NewProvider(dialect, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithExcludeVersions(o.without),
-		goose.WithGoMigrations(goose.NewGoMigration(5, &goose.GoFunc{RunTx: dropReferences(dialect)}, nil)))
+		goose.WithGoMigrations(written(dialect, o)...))
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: migrations: %w", err)
 	}
@@ -41,6 +42,16 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 		return 0, fmt.Errorf("sqlstore: migrate from schema version %d to %d: %w", stored, known, err)
 	}
 	return known, nil
+}
+
+// written are the migrations that are not files.
+func written(dialect goose.Dialect, o Options) (all []*goose.Migration) {
+	for version, run := range map[int64]func(context.Context, *sql.Tx) error{5: dropReferences(dialect)} {
+		if !slices.Contains(o.without, version) {
+			all = append(all, goose.NewGoMigration(version, &goose.GoFunc{RunTx: run}, nil))
+		}
+	}
+	return all
 }
 
 // dropReferences is migration 5. Whoever adds a provider or an event holds the instance: that PostgreSQL

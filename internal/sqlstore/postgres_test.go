@@ -1,0 +1,210 @@
+package sqlstore
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/fault"
+	"github.com/mailkeep/mailkeep/internal/pgcluster"
+	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
+)
+
+// shared is the engine of a database that others write to.
+func sharedEngine(db *DB) *postgresEngine { return db.engine.(*postgresEngine) }
+
+// sql runs a statement as somebody else.
+func sqlIn(t testing.TB, db *DB, statement string) {
+	t.Helper()
+	if _, err := sharedEngine(db).pool.Exec(t.Context(), statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// TestSchemasSideBySide has programs of two versions on one database: the older goes on while the newer
+// migrates and afterwards, and is refused when it starts again.
+func TestSchemasSideBySide(t *testing.T) {
+	url := pgtest.Database(t)
+	older := openURL(t, url, Options{without: []int64{4, 5}})
+	p := addProvider(t, older, 1)
+	stop, done := make(chan struct{}), make(chan int, 1)
+	go func() { done <- changeUntil(t, older, p, stop) }()
+	newer := openURL(t, url, Options{})
+	another := addProvider(t, newer, 2)
+	close(stop)
+	if n := <-done; n == 0 {
+		t.Error("the older program changed nothing meanwhile")
+	}
+	for _, db := range []*DB{older, newer, older} {
+		for _, id := range []string{p.ID, another.ID} {
+			got, err := db.Provider(t.Context(), p.Instance, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Apply(t.Context(), updated(got)); err != nil {
+				t.Errorf("Apply: %v", err)
+			}
+		}
+	}
+	events := 0
+	for _, db := range []*DB{older, newer} {
+		all, err := db.Events(t.Context(), p.Instance, "", 0, 1<<20)
+		if err != nil || events > 0 && len(all) != events || all[len(all)-1].Sequence != uint64(len(all)) {
+			t.Errorf("%d events (%v), the other program sees %d", len(all), err, events)
+		}
+		events = len(all)
+	}
+	if db, err := OpenPostgres(t.Context(), url, Options{without: []int64{4, 5}}); err == nil || !strings.Contains(err.Error(), "schema version 5 and this program knows versions up to 3") {
+		if err == nil {
+			_ = db.Close()
+		}
+		t.Errorf("the older program starts again: %v", err)
+	}
+}
+
+// changeUntil changes a provider again and again and returns how often.
+func changeUntil(t *testing.T, db *DB, p emailprovider.Provider, stop <-chan struct{}) (n int) {
+	for {
+		select {
+		case <-stop:
+			return n
+		default:
+		}
+		sequence, err := db.Apply(t.Context(), updated(p))
+		if errors.Is(err, emailprovider.ErrConflict) {
+			t.Error("somebody else has changed it")
+			return n
+		}
+		if err == nil {
+			p.Sequence = sequence
+			n++
+		} else if fault.KindOf(err) != fault.Unavailable {
+			t.Error(err)
+			return n
+		}
+	}
+}
+
+// TestExpanded has the schema of a version to come, after its expansion, under the present program, which
+// is then the version before.
+func TestExpanded(t *testing.T) {
+	url := pgtest.Database(t)
+	db := openURL(t, url, Options{})
+	p := addProvider(t, db, 1)
+	stop, done := make(chan struct{}), make(chan int, 1)
+	go func() { done <- changeUntil(t, db, p, stop) }()
+	sqlIn(t, db, `ALTER TABLE providers ADD COLUMN region TEXT NOT NULL DEFAULT ''`)
+	sqlIn(t, db, `ALTER TABLE events ADD COLUMN chain BYTEA`)
+	sqlIn(t, db, `CREATE INDEX providers_region ON providers (region) WHERE region <> ''`)
+	sqlIn(t, db, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, TRUE)`)
+	close(stop)
+	<-done
+	if addProvider(t, db, 2).Sequence == 0 {
+		t.Error("nothing was added")
+	}
+	list, err := db.List(t.Context(), p.Instance, emailprovider.Query{Limit: 10})
+	if err != nil || len(list.Providers) != 2 {
+		t.Errorf("List: %d providers, %v", len(list.Providers), err)
+	}
+	if _, err := OpenPostgres(t.Context(), url, Options{}); err == nil || !strings.Contains(err.Error(), "schema version 999") {
+		t.Errorf("the present program starts again: %v", err)
+	}
+}
+
+// TestManyMigrate has many programs find an empty database at once.
+func TestManyMigrate(t *testing.T) {
+	url := pgtest.Database(t)
+	var all sync.WaitGroup
+	for n := range 4 {
+		all.Go(func() { addProvider(t, openURL(t, url, Options{}), n) })
+	}
+	all.Wait()
+	wantEvents(t, openURL(t, url, Options{}), 4)
+}
+
+// TestUnsafeServers: a server that may lose what it has acknowledged is refused, unless that is allowed.
+func TestUnsafeServers(t *testing.T) {
+	for name, c := range map[string]struct{ setting, value string }{
+		"fsync":              {"fsync", "off"},
+		"full pages":         {"full_page_writes", "off"},
+		"asynchronous":       {"synchronous_commit", "off"},
+		"only here":          {"synchronous_commit", "local"},
+		"written, not ended": {"synchronous_commit", "remote_write"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := pgtest.Cluster(t, pgcluster.Options{Settings: map[string]string{c.setting: c.value}})
+			if err := cluster.CreateDatabase(t.Context(), "mailkeep"); err != nil {
+				t.Fatal(err)
+			}
+			url := cluster.URL("mailkeep")
+			_, err := OpenPostgres(t.Context(), url, Options{})
+			if err == nil || !strings.Contains(err.Error(), c.setting+" is "+c.value) || !strings.Contains(err.Error(), "--unsafe-durability") {
+				t.Errorf("OpenPostgres: %v, want an error with the setting and the flag", err)
+			}
+			addProvider(t, openURL(t, url, Options{UnsafeDurability: true}), 1)
+		})
+	}
+}
+
+// TestURLs: an error never has the password.
+func TestURLs(t *testing.T) {
+	for _, url := range []string{
+		"postgres://u:c4n4ry@[::1/db", "postgres://u:c4n4ry@127.0.0.1:1/db", "postgres://u:c4n4ry@127.0.0.1:99999999/db",
+		"postgres://u:c4n4ry@127.0.0.1:1/db?sslmode=c4n4ry", "host=127.0.0.1 port=1 password=c4n4ry connect_timeout=x",
+		"postgres://u:c4n4ry@nowhere.invalid/db", "mysql://u:c4n4ry@h/db",
+	} {
+		db, err := OpenPostgres(t.Context(), url, Options{})
+		if err == nil {
+			_ = db.Close()
+			t.Errorf("%s: no error", url)
+			continue
+		}
+		for ; err != nil; err = errors.Unwrap(err) {
+			if strings.Contains(err.Error(), "c4n4ry") {
+				t.Errorf("%s: %v", url, err)
+			}
+		}
+	}
+}
+
+// TestPoisonInABatch: what the database refuses of one caller is not the others' misfortune.
+func TestPoisonInABatch(t *testing.T) {
+	db := openPostgres(t)
+	var all sync.WaitGroup
+	for n := range 16 {
+		all.Go(func() {
+			p := provider(n)
+			if n%4 == 0 {
+				p.Description = "a NUL \x00"
+			}
+			_, err := db.Apply(t.Context(), added(p))
+			if failed := err != nil; failed != (n%4 == 0) {
+				t.Errorf("provider %d: %v", n, err)
+			}
+		})
+	}
+	all.Wait()
+	wantEvents(t, db, 12)
+	for _, id := range []string{"\x00", "\xff", "a\x00b"} {
+		if _, err := db.Provider(t.Context(), "default", id); !errors.Is(err, emailprovider.ErrNotFound) {
+			t.Errorf("Provider %q: %v, want ErrNotFound", id, err)
+		}
+	}
+}
+
+// TestClasses: what PostgreSQL calls its failures.
+func TestClasses(t *testing.T) {
+	p := new(postgresEngine)
+	for code, want := range map[string]class{
+		"23505": uniqueViolation, "40001": collided, "40P01": collided, "25006": readOnly, "53100": full, "53300": locked,
+		"57014": locked, "57P01": brokenIO, "57P03": brokenIO, "08006": brokenIO, "58030": brokenIO, "42601": otherError, "XX000": otherError,
+	} {
+		if got := p.class(&pgconn.PgError{Code: code}); got != want {
+			t.Errorf("%s is of class %d, want %d", code, got, want)
+		}
+	}
+}
