@@ -20,6 +20,7 @@ type commands struct {
 	Keys       keysCommands      `cmd:"" help:"Care for the keys that secrets are sealed with."`
 	Deprecated deprecatedCommand `cmd:"" help:"List who still calls deprecated methods."`
 	Migrate    migrateCommand    `cmd:"" help:"Bring the schema of a PostgreSQL database up to date, and nothing else."`
+	Copy       copyCommand       `cmd:"" help:"Move an embedded store into PostgreSQL."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
 

@@ -96,20 +96,20 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 func (a *App) openStore(ctx context.Context) (err error) {
 	c := a.config
 	options := sqlstore.Options{Now: c.Now, Log: c.Log}
-	if url := c.DatabaseURL; !url.Empty() {
-		a.db, err = sqlstore.OpenPostgres(ctx, url.Reveal(), options)
+	embedded := c.DatabaseURL.Empty()
+	if embedded {
+		a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), options)
+	} else {
+		a.db, err = sqlstore.OpenPostgres(ctx, c.DatabaseURL.Reveal(), options)
+	}
+	if err != nil {
 		return err
 	}
-	if a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), options); err != nil {
+	if err := a.db.MayServe(ctx); err != nil || !embedded {
 		return err
 	}
 	// The data folder is this process's alone: nobody else is sending.
 	return a.db.ReleaseClaims(ctx)
-}
-
-// Migrate brings the schema of a PostgreSQL database up to date and returns its version.
-func Migrate(ctx context.Context, url secret.Text) (version int64, err error) {
-	return sqlstore.MigratePostgres(ctx, url.Reveal(), sqlstore.Options{})
 }
 
 // assemble makes the domains on the open store, and the server on them.
