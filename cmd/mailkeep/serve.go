@@ -64,6 +64,9 @@ func (c *serveCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	if c.Demo && c.DatabaseURL != "" {
+		return errors.New("--demo has a data folder of its own: leave --database-url and MAILKEEP_DATABASE_URL out")
+	}
 	if c.Demo {
 		return demo.Run(ctx, config, s.out)
 	}

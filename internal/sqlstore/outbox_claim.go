@@ -18,6 +18,8 @@ const (
 		WHERE instance = $1 AND provider_id = $2 AND version = $3 AND probe > 0 /*pg FOR UPDATE */`
 	updateProbe = `UPDATE credential_uses SET probe = $4 WHERE instance = $1 AND provider_id = $2 AND version = $3`
 
+	holdActive = selectActive + ` /*pg FOR SHARE */`
+
 	selectUnchanged = `SELECT 1 FROM providers WHERE instance = $1 AND id = $2 AND sequence = $3 AND active`
 
 	selectDue = `SELECT` + messageColumns + `, CAST(m.fence AS BIGINT) AS p, CAST(c.key_id AS BIGINT) AS q, c.ciphertext AS r
@@ -43,10 +45,14 @@ const (
 func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
 	var claim outbox.Claim // never a result before the write is over, as write says
 	err := errProviderChanged
-	for errors.Is(err, errProviderChanged) {
+	for try := 0; errors.Is(err, errProviderChanged); try++ {
+		active := selectActive
+		if try >= claimTries {
+			active = holdActive
+		}
 		err = db.writeClean(ctx, func(l *line) error {
 			claim = outbox.Claim{}
-			return claimActive(l, c, &claim)
+			return claimActive(l, active, c, &claim)
 		})
 	}
 	if err != nil {
@@ -58,12 +64,16 @@ func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, e
 // errProviderChanged: the active provider was changed while mails were claimed for it.
 var errProviderChanged = errors.New("sqlstore: the active provider was changed meanwhile")
 
+// claimTries is how often a claim leaves it to chance that the provider is not changed meanwhile. Then it
+// keeps others from changing it.
+const claimTries = 3
+
 // claimActive takes mails for the active provider. Where others write at the same time it looks at the
 // provider once more when it has the mails, so that none goes out with a state of the provider from
 // before the mail was accepted.
-func claimActive(l *line, c outbox.ClaimRequest, claim *outbox.Claim) error {
+func claimActive(l *line, query string, c outbox.ClaimRequest, claim *outbox.Claim) error {
 	var active providerRow
-	err := l.one(selectActive, []any{c.Instance}, func(row scanner) error { return active.scan(row) })
+	err := l.one(query, []any{c.Instance}, func(row scanner) error { return active.scan(row) })
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
@@ -129,41 +131,64 @@ func (p *postgresEngine) applyTogether(ctx context.Context, conn *pgx.Conn, jobs
 // made. Holding the instances first is what makes the rest see the latest state, and one order of them
 // keeps processes from waiting for each other.
 func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []*job[*changing]) error {
-	var batch pgx.Batch
+	batch := pipeline{conn: conn}
+	if err := batch.add(ctx, holdInstances, instancesOf(jobs), nil); err != nil {
+		return err
+	}
+	kinds := applyChanges{one: len(jobs) == 1}
+	rows := make([]*changeRow, len(jobs))
+	for i, j := range jobs {
+		c := j.ask
+		if c.activates() || kinds.one && c.Put != nil && c.Put.State == emailprovider.Active {
+			if err := batch.add(ctx, deactivateFormer, c.former(), nil); err != nil {
+				return err
+			}
+		}
+		kinds.add(c.Change)
+		rows[i] = &c.row
+	}
+	err := batch.add(ctx, kinds.text(), changeParams(rows), func(made *pgconn.ResultReader) error { return answers(made, jobs) })
+	if err != nil {
+		return err
+	}
+	return p.committed(conn, batch.run(ctx))
+}
+
+// instancesOf returns the instances of changes as the argument of holdInstances.
+func instancesOf(jobs []*job[*changing]) (p params) {
 	var instances []string
 	for _, j := range jobs {
 		instances = append(instances, j.ask.Event.Instance)
 	}
 	slices.Sort(instances)
-	batch.Queue(holdInstances, slices.Compact(instances))
-	for _, j := range jobs {
-		if c := j.ask; c.activates() || len(jobs) == 1 && c.Put != nil && c.Put.State == emailprovider.Active {
-			batch.Queue(deactivateFormer, c.Event.Instance, c.Event.ProviderID, micros(c.Put.Changed),
-				signed(c.Expect), int64(c.ExpectKey), signed(c.Put.Previous.Version))
-		}
+	instances = slices.Compact(instances)
+	p.array(len(instances), textType)
+	for _, instance := range instances {
+		p.element(instance)
 	}
-	rows, kinds := newChangeRows(len(jobs)), applyChanges{}
-	for _, j := range jobs {
-		rows.add(&j.ask.row)
-		kinds.add(j.ask.Change)
+	p.end()
+	return p
+}
+
+// former returns the arguments of deactivateFormer.
+func (c *changing) former() (p params) {
+	p.text(c.Event.Instance)
+	p.text(c.Event.ProviderID)
+	for _, n := range []int64{micros(c.Put.Changed), signed(c.Expect), int64(c.ExpectKey), signed(c.Put.Previous.Version)} {
+		p.number(n)
 	}
-	batch.Queue(kinds.text(), rows.args()...).Query(func(made pgx.Rows) error { return answers(made, jobs) })
-	return p.committed(conn, conn.SendBatch(ctx, &batch).Close())
+	return p
 }
 
 // answers reads what became of each change.
-func answers(made pgx.Rows, jobs []*job[*changing]) error {
-	for made.Next() {
-		var n, sequence int64
-		var instance bool
-		if err := made.Scan(&n, &sequence, &instance); err != nil {
-			return err
-		}
-		j := jobs[n-1]
-		j.ask.applied, j.err = uint64(sequence), nil
+func answers(made *pgconn.ResultReader, jobs []*job[*changing]) error {
+	for made.NextRow() {
+		row := made.Values()
+		j := jobs[binary.BigEndian.Uint64(row[0])-1]
+		j.ask.applied, j.err = binary.BigEndian.Uint64(row[1]), nil
 		switch {
-		case sequence > 0:
-		case !instance:
+		case j.ask.applied > 0:
+		case row[2][0] == 0:
 			j.err = fmt.Errorf("sqlstore: no instance %q", j.ask.Event.Instance)
 		case j.ask.Expect == 0:
 			j.err = emailprovider.ErrIDTaken
@@ -171,7 +196,7 @@ func answers(made pgx.Rows, jobs []*job[*changing]) error {
 			j.err = emailprovider.ErrConflict
 		}
 	}
-	return made.Err()
+	return nil
 }
 
 const holdInstances = `SELECT id FROM instances WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
@@ -243,55 +268,76 @@ func newChangeRow(c emailprovider.Change) (r changeRow, err error) {
 	return r, nil
 }
 
-// changeRows are the columns of several changes, each an argument of applyChanges.
-type changeRows struct {
-	texts   [len(changeTexts)][]string
-	numbers [len(changeNumbers)][]int64
-	flags   [len(changeFlags)][]bool
-	bytes   [len(changeBytes)][][]byte
+// changeParams returns changes as the arguments of applyChanges: arrays of columns, or for one change its
+// columns.
+func changeParams(rows []*changeRow) (p params) {
+	size := 0
+	for _, r := range rows {
+		size += r.size()
+	}
+	p.buffer = make([]byte, 0, size+24*(len(changeTexts)+len(changeNumbers)+len(changeFlags)+len(changeBytes)))
+	p.ends = make([]int, 0, len(changeTexts)+len(changeNumbers)+len(changeFlags)+len(changeBytes))
+	if len(rows) == 1 {
+		rows[0].params(&p)
+		return p
+	}
+	for i := range changeTexts {
+		p.array(len(rows), textType)
+		for _, r := range rows {
+			p.element(r.texts[i])
+		}
+		p.end()
+	}
+	for i := range changeNumbers {
+		p.array(len(rows), int8Type)
+		for _, r := range rows {
+			p.numberElement(r.numbers[i])
+		}
+		p.end()
+	}
+	for i := range changeFlags {
+		p.array(len(rows), boolType)
+		for _, r := range rows {
+			p.flagElement(r.flags[i])
+		}
+		p.end()
+	}
+	for i := range changeBytes {
+		p.array(len(rows), byteaType)
+		for _, r := range rows {
+			p.bytesElement(r.bytes[i])
+		}
+		p.end()
+	}
+	return p
 }
 
-func newChangeRows(n int) *changeRows {
-	r := new(changeRows)
-	texts, numbers := make([]string, 0, n*len(r.texts)), make([]int64, 0, n*len(r.numbers))
-	for i := range r.texts {
-		r.texts[i] = texts[i*n : i*n : (i+1)*n]
-	}
-	for i := range r.numbers {
-		r.numbers[i] = numbers[i*n : i*n : (i+1)*n]
-	}
-	return r
-}
-
-func (r *changeRows) add(row *changeRow) {
-	for i, v := range row.texts {
-		r.texts[i] = append(r.texts[i], v)
-	}
-	for i, v := range row.numbers {
-		r.numbers[i] = append(r.numbers[i], v)
-	}
-	for i, v := range row.flags {
-		r.flags[i] = append(r.flags[i], v)
-	}
-	for i, v := range row.bytes {
-		r.bytes[i] = append(r.bytes[i], v)
-	}
-}
-
-func (r *changeRows) args() (all []any) {
+// params appends the columns of the change.
+func (r *changeRow) params(p *params) {
 	for _, v := range r.texts {
-		all = append(all, v)
+		p.text(v)
 	}
 	for _, v := range r.numbers {
-		all = append(all, v)
+		p.number(v)
 	}
 	for _, v := range r.flags {
-		all = append(all, v)
+		p.flag(v)
 	}
 	for _, v := range r.bytes {
-		all = append(all, v)
+		p.bytes(v)
 	}
-	return all
+}
+
+// size returns how many bytes the row takes in arrays.
+func (r *changeRow) size() int {
+	n := 4*len(r.texts) + 12*len(r.numbers) + 5*len(r.flags)
+	for _, v := range r.texts {
+		n += len(v)
+	}
+	for _, v := range r.bytes {
+		n += 4 + len(v)
+	}
+	return n
 }
 
 // Columns that are NULL when there is nothing, which a change says as zero.
@@ -300,7 +346,10 @@ var nullable = []string{"key_id", "ciphertext", "prev_version", "prev_key_id", "
 // applyChanges makes those of many changes that fit, with their events, and answers for each its number
 // from 1, its sequence, 0 if it does not fit, and whether its instance exists. Parts that the changes at
 // hand have no use for are left out: each costs, used or not.
-type applyChanges struct{ additions, updates, removals bool }
+type applyChanges struct {
+	additions, updates, removals bool
+	one                          bool // a change, which comes as values, not as arrays
+}
 
 var applyTexts sync.Map // of applyChanges
 
@@ -326,11 +375,17 @@ func (a applyChanges) text() string {
 }
 
 func (a applyChanges) compose() string {
-	var arrays, columns, written, values []string
+	var params, columns, written, values []string
 	column := func(kind string, names ...string) {
 		for _, name := range names {
 			columns = append(columns, name)
-			arrays = append(arrays, "$"+strconv.Itoa(len(columns))+"::"+kind+"[]")
+			param := "$" + strconv.Itoa(len(columns)) + "::" + kind
+			if a.one {
+				param += " AS " + name
+			} else {
+				param += "[]"
+			}
+			params = append(params, param)
 			if strings.HasPrefix(name, "e_") || slices.Contains([]string{"instance", "id", "kind", "created", "expect", "expect_key", "removal"}, name) {
 				continue
 			}
@@ -342,13 +397,19 @@ func (a applyChanges) compose() string {
 	column("bigint", changeNumbers[:]...)
 	column("boolean", changeFlags[:]...)
 	column("bytea", changeBytes[:]...)
+	changes := `unnest(` + strings.Join(params, ", ") + `) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)`
+	number := `count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n)`
+	if a.one {
+		changes = `(SELECT ` + strings.Join(params, ", ") + `, 1::bigint AS n) AS c`
+		number = `1`
+	}
 	set, from := strings.Join(written, ", "), strings.Join(values, ", ")
 	text := `WITH c AS (
 			SELECT c.*, i.sequence AS last, COALESCE(` + fitting + `, FALSE) AND i.id IS NOT NULL AS fits
-			FROM unnest(` + strings.Join(arrays, ", ") + `) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)
+			FROM ` + changes + `
 			LEFT JOIN instances AS i ON i.id = c.instance LEFT JOIN providers AS p ON p.instance = c.instance AND p.id = c.id
 		), ok AS MATERIALIZED (
-			SELECT *, last + count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n) AS seq FROM c
+			SELECT *, last + ` + number + ` AS seq FROM c
 		), recorded AS (
 			INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details)
 			SELECT instance, seq, e_type, id, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details FROM ok WHERE fits

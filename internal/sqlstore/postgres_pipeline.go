@@ -1,0 +1,147 @@
+package sqlstore
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// pipeline is statements that go to the server together, in one round trip and one transaction. It speaks
+// the wire's own format: encoding hundreds of values by their types would cost more than all the rest.
+type pipeline struct {
+	conn       *pgx.Conn
+	statements []piped
+}
+
+type piped struct {
+	description *pgconn.StatementDescription
+	params      params
+	read        func(*pgconn.ResultReader) error // nil for nothing to read
+}
+
+// add adds a statement, which is prepared once for each connection.
+func (p *pipeline) add(ctx context.Context, query string, params params, read func(*pgconn.ResultReader) error) error {
+	description, err := p.conn.Prepare(ctx, query, query)
+	if err != nil {
+		return err
+	}
+	p.statements = append(p.statements, piped{description, params, read})
+	return nil
+}
+
+// binaryFormat asks for it for all parameters, or all columns.
+var binaryFormat = []int16{pgx.BinaryFormatCode}
+
+// run sends the statements. Nothing of them was done if it returns an error of the server's.
+func (p *pipeline) run(ctx context.Context) error {
+	sent := p.conn.PgConn().StartPipeline(ctx)
+	for _, s := range p.statements {
+		sent.SendQueryStatement(s.description, s.params.values(), binaryFormat, binaryFormat)
+	}
+	err := sent.Sync()
+	for i := 0; i < len(p.statements) && err == nil; i++ {
+		err = p.statements[i].receive(sent)
+	}
+	if err == nil {
+		_, err = sent.GetResults() // the end of the transaction
+	}
+	if closed := sent.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+func (s piped) receive(sent *pgconn.Pipeline) error {
+	results, err := sent.GetResults()
+	if err != nil {
+		return err
+	}
+	reader := results.(*pgconn.ResultReader)
+	if s.read != nil {
+		if err := s.read(reader); err != nil {
+			return err
+		}
+	}
+	_, err = reader.Close()
+	return err
+}
+
+// params are parameters of a statement in the binary format, one after the other.
+type params struct {
+	buffer []byte
+	ends   []int
+}
+
+// values returns each.
+func (p *params) values() [][]byte {
+	all := make([][]byte, len(p.ends))
+	from := 0
+	for i, end := range p.ends {
+		all[i] = p.buffer[from:end:end]
+		from = end
+	}
+	return all
+}
+
+func (p *params) end() { p.ends = append(p.ends, len(p.buffer)) }
+
+func (p *params) text(v string) {
+	p.buffer = append(p.buffer, v...)
+	p.end()
+}
+
+func (p *params) bytes(v []byte) {
+	p.buffer = append(p.buffer, v...)
+	p.end()
+}
+
+func (p *params) number(v int64) {
+	p.buffer = binary.BigEndian.AppendUint64(p.buffer, uint64(v))
+	p.end()
+}
+
+func (p *params) flag(v bool) {
+	p.buffer = append(p.buffer, flagByte(v))
+	p.end()
+}
+
+func flagByte(v bool) byte {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+// Object identifiers of types (PostgreSQL, pg_type.dat).
+const (
+	boolType  = 16
+	byteaType = 17
+	int8Type  = 20
+	textType  = 25
+)
+
+// array begins an array of n elements of a type, which must follow, and then end.
+func (p *params) array(n int, of uint32) {
+	for _, word := range []uint32{1 /* dimension */, 0 /* NULLs */, of, uint32(n), 1 /* lower bound */} {
+		p.buffer = binary.BigEndian.AppendUint32(p.buffer, word)
+	}
+}
+
+func (p *params) element(v string) {
+	p.buffer = append(binary.BigEndian.AppendUint32(p.buffer, uint32(len(v))), v...)
+}
+
+func (p *params) bytesElement(v []byte) {
+	p.buffer = append(binary.BigEndian.AppendUint32(p.buffer, uint32(len(v))), v...)
+}
+
+func (p *params) numberElement(v int64) {
+	p.buffer = binary.BigEndian.AppendUint32(p.buffer, 8)
+	p.buffer = binary.BigEndian.AppendUint64(p.buffer, uint64(v))
+}
+
+func (p *params) flagElement(v bool) {
+	p.buffer = append(binary.BigEndian.AppendUint32(p.buffer, 1), flagByte(v))
+}
