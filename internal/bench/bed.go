@@ -9,15 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mailkeep/mailkeep/internal/app"
-	"github.com/mailkeep/mailkeep/internal/emailprovider"
-	"github.com/mailkeep/mailkeep/internal/instance"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
@@ -26,16 +23,18 @@ const adminToken = "the-benchmark-knocks-with-this-token"
 
 // bed is what the cells run on: a temporary folder, and services that start when first needed.
 type bed struct {
-	dir    string
-	length time.Duration // of a measurement
+	dir     string
+	length  time.Duration // of a measurement
+	million int           // less in tests
 
-	sqlite func() (*service, error) // the service as it is
-	memory func() (*service, error) // the same without a store behind its reads
-	pool   func() (*service, error) // the service as it is, with a provider for each of many callers
-	binary func() (*program, error) // the program as it is released
-	claims func() (*claims, error)  // the store's benchmark
+	sqlite     *backing
+	single     func() (*service, error)    // a service on SQLite with one provider
+	memory     func() (*service, error)    // the same without a store behind its reads
+	binary     func() (*program, error)    // the program as it is released
+	benchmarks func() (*benchmarks, error) // the store's own
 
 	yardstick yardstick
+	handed    *cell          // of the yardstick
 	config    *tls.Config    // of mail servers
 	roots     *x509.CertPool // that its clients trust
 
@@ -49,14 +48,15 @@ func newBed(length time.Duration) (*bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{dir: dir, length: length}
+	b := &bed{dir: dir, length: length, million: 1_000_000}
 	b.serving, b.stop = context.WithCancel(context.Background())
-	b.sqlite = sync.OnceValues(func() (*service, error) { return b.serve("sqlite", nil) })
-	b.memory = sync.OnceValues(func() (*service, error) { return b.serve("memory", remember) })
-	b.pool = sync.OnceValues(func() (*service, error) { return b.serveMany("pool") })
-	b.binary = sync.OnceValues(func() (*program, error) { return build(b.serving, dir) })
-	b.claims = sync.OnceValues(func() (*claims, error) { return buildClaims(b.serving, dir) })
+	b.sqlite = b.onSQLite()
+	b.single = sync.OnceValues(func() (*service, error) { return b.serveOne("single", nil) })
+	b.memory = sync.OnceValues(func() (*service, error) { return b.serveOne("memory", remember) })
+	b.binary = sync.OnceValues(func() (*program, error) { return b.build(b.serving) })
+	b.benchmarks = sync.OnceValues(func() (*benchmarks, error) { return buildBenchmarks(b.serving, dir) })
 	b.yardstick = newYardstick(findPostfix(b.serving))
+	b.handed = b.hands(b.yardstick)
 	if b.config, b.roots, err = loopbackTLS(); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -69,67 +69,51 @@ func (b *bed) close() error {
 	return errors.Join(b.services.Wait(), os.RemoveAll(b.dir))
 }
 
-// service is a running service in this process.
-type service struct {
-	address  string   // host:port
-	provider string   // its id
-	more     []string // ids of other providers
+// settings are those of every service: it keeps what it is given in the database, or if that is none, in
+// the folder.
+func (b *bed) settings(dir string, in database) app.Config {
+	return app.Config{
+		Listen: "127.0.0.1:0", DataDir: dir, KeysetFile: filepath.Join(dir, "keyset.json"), AdminToken: secret.New(adminToken),
+		DrainTimeout: 10 * time.Millisecond, Sessions: sessions, Log: quiet(),
+	}
 }
 
-func serviceOf(a *app.App, provider string) *service {
-	return &service{address: strings.TrimPrefix(a.URL(), "http://"), provider: provider}
+// empty are the settings of a service with a folder of this name and a new database.
+func (b *bed) empty(on *backing, name string) (app.Config, database, error) {
+	in, err := on.create(b.serving)
+	return b.settings(filepath.Join(b.dir, name+"-"+on.name), in), in, err
 }
 
-// serve starts a service with a data folder of this name.
-func (b *bed) serve(name string, wrap func(app.Store) app.Store) (*service, error) {
-	a, provider, err := open(b.serving, filepath.Join(b.dir, name), wrap)
+// serveOne starts a service on SQLite with one provider.
+func (b *bed) serveOne(name string, wrap func(app.Store) app.Store) (*service, error) {
+	c := b.settings(filepath.Join(b.dir, name), database{})
+	c.WrapStore = wrap
+	return b.start(c, 1)
+}
+
+// start starts a service, which runs until the bed is closed, and adds so many providers.
+func (b *bed) start(c app.Config, providers int) (*service, error) {
+	a, err := app.Open(b.serving, c)
 	if err != nil {
 		return nil, err
 	}
 	b.services.Go(func() error { return a.Run(b.serving) })
-	return serviceOf(a, provider), nil
+	s := serviceOf(a)
+	return s, s.add(b.serving, providers)
 }
 
-// serveMany starts a service in which so many callers can have a provider each.
-func (b *bed) serveMany(name string) (*service, error) {
-	a, provider, err := open(b.serving, filepath.Join(b.dir, name), nil)
+// prepare leaves one provider for services with these settings, and returns its id.
+func prepare(ctx context.Context, c app.Config) (provider string, err error) {
+	a, err := app.Open(ctx, c)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	b.services.Go(func() error { return a.Run(b.serving) })
-	s := serviceOf(a, provider)
-	for range manyCallers {
-		if provider, err = addProvider(b.serving, a); err != nil {
-			return nil, err
-		}
-		s.more = append(s.more, provider)
-	}
-	return s, nil
-}
-
-// open opens a service on a new data folder and adds a provider.
-func open(ctx context.Context, dir string, wrap func(app.Store) app.Store) (a *app.App, provider string, err error) {
-	a, err = app.Open(ctx, app.Config{
-		Listen: "127.0.0.1:0", DataDir: dir, AdminToken: secret.New(adminToken), DrainTimeout: time.Second,
-		Log: quiet(), WrapStore: wrap,
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	provider, err = addProvider(ctx, a)
-	return a, provider, err
+	s := serviceOf(a)
+	err = errors.Join(s.add(ctx, 1), a.Close())
+	return s.all[0].provider, err
 }
 
 // quiet is a log as a real service has it, to nowhere.
 func quiet() *slog.Logger {
 	return slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelInfo}))
-}
-
-func addProvider(ctx context.Context, a *app.App) (id string, err error) {
-	p, err := a.Providers.AddSMTP(ctx, emailprovider.Caller{Instance: instance.Default}, emailprovider.SMTPSettings{
-		Description: "Production relay", SenderAddress: "noreply@example.com", SenderName: "Example",
-		ReplyTo: "support@example.com", Host: "smtp.example.com:587", TLS: true, User: "mailer@example.com",
-		Auth: emailprovider.AuthSettings{Choice: emailprovider.ChoosePlain, Secret: secret.New(password)},
-	})
-	return p.ID, err
 }

@@ -19,24 +19,24 @@ const manyCallers = 64
 
 // drains is a cell of the whole service, in mails a second. They are accepted before it runs; what is
 // measured is from its start until the last is delivered, and durably recorded as that.
-func (b *bed) drains(name string, to opener, auth bool) *cell {
+func (b *bed) drains(name string, on *backing, to opener, auth bool) *cell {
 	return &cell{name: name, unit: "mails/s", open: func() (measure, error) {
 		return taken(to, func(ctx context.Context, address string) (s sample, handed int, err error) {
 			n := b.mails()
 			var store *recording
 			err = b.play(ctx, stage{
-				address: address, auth: auth,
+				on: on, address: address, auth: auth,
 				wrap: func(s app.Store) app.Store {
 					store = &recording{Store: s, all: make(chan struct{})}
 					store.left.Store(int64(n))
 					return store
 				},
-				before: func(a *app.App) error { return fill(ctx, a, n) },
-				while: func(ctx context.Context, a *app.App, _ *service) error {
+				before: func(to *service) error { return to.fill(ctx, n) },
+				while: func(ctx context.Context, to *service) error {
 					if s, err = store.drained(ctx, n, b.length+patience); err != nil {
 						return err
 					}
-					delivered, err := count(ctx, a, outbox.Delivered)
+					delivered, err := to.mails(ctx, outbox.Delivered)
 					if err == nil && delivered != n {
 						err = fmt.Errorf("%d mails are delivered, want %d", delivered, n)
 					}
@@ -49,13 +49,13 @@ func (b *bed) drains(name string, to opener, auth bool) *cell {
 }
 
 // fill accepts mails.
-func fill(ctx context.Context, a *app.App, n int) error {
+func (s *service) fill(ctx context.Context, n int) error {
 	var accepted atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range manyCallers {
 		group.Go(func() error {
 			for accepted.Add(1) <= int64(n) {
-				if _, err := a.Messages.Send(ctx, instance.Default, draft()); err != nil {
+				if _, err := s.Messages.Send(ctx, instance.Default, draft()); err != nil {
 					return err
 				}
 			}

@@ -78,7 +78,7 @@ func TestReconciled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = b.close() }()
-	lossy := b.silent("", func(*service) (load, error) {
+	lossy := b.silent("", b.sqlite, func(*service) (load, error) {
 		return load{callers: 1, length: b.length, dial: func(context.Context, time.Time) (caller, error) {
 			return unkept{}, nil
 		}}, nil
@@ -91,11 +91,11 @@ func TestReconciled(t *testing.T) {
 		t.Errorf("%v, want that mails are missing", err)
 	}
 	err = b.play(t.Context(), stage{
-		address: "127.0.0.1:25",
-		wrap:    func(s app.Store) app.Store { return losing{s} },
-		before:  func(a *app.App) error { return fill(t.Context(), a, 5) },
-		while: func(ctx context.Context, a *app.App, _ *service) error {
-			if n, err := count(ctx, a); n != 0 || err != nil {
+		on: b.sqlite, address: "127.0.0.1:25",
+		wrap:   func(s app.Store) app.Store { return losing{s} },
+		before: func(to *service) error { return to.fill(t.Context(), 5) },
+		while: func(ctx context.Context, to *service) error {
+			if n, err := to.mails(ctx); n != 0 || err != nil {
 				t.Errorf("%d mails, %v, want none in a store that keeps none", n, err)
 			}
 			return nil

@@ -34,20 +34,15 @@ type program struct {
 	provider string
 }
 
-func build(ctx context.Context, dir string) (*program, error) {
-	p := &program{path: filepath.Join(dir, "mailkeep"), dataDir: filepath.Join(dir, "existing")}
+func (b *bed) build(ctx context.Context) (*program, error) {
+	p := &program{path: filepath.Join(b.dir, "mailkeep"), dataDir: filepath.Join(b.dir, "existing")}
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.path, "./cmd/mailkeep")
 	if output, err := command.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build ./cmd/mailkeep: %w\n%s", err, output)
 	}
-	a, provider, err := open(ctx, p.dataDir, nil)
-	if err != nil {
-		return nil, err
-	}
+	provider, err := prepare(ctx, b.settings(p.dataDir, database{}))
 	p.provider = provider
-	over, stop := context.WithCancel(ctx)
-	stop()
-	return p, a.Run(over) // closes it
+	return p, err
 }
 
 // size returns the size of the binary in MiB.

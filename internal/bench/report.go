@@ -60,6 +60,8 @@ func (t target) texts() (must, aim string) {
 	switch {
 	case t == (target{}):
 		return "–", "–"
+	case t.atMost && t.aim == 0:
+		return "≤ " + number(t.must), "fewer"
 	case t.atMost:
 		return "≤ " + number(t.must), "≤ " + number(t.aim)
 	}

@@ -24,6 +24,9 @@ func atLeast(must, aim float64) target { return target{must: must, aim: aim} }
 
 func atMost(must, aim float64) target { return target{must: must, aim: aim, atMost: true} }
 
+// fewerThan aims at nothing in particular.
+func fewerThan(must float64) target { return atMost(must, 0) }
+
 // cell is one thing that is measured. It may belong to several rows and still runs once a round.
 type cell struct {
 	name string

@@ -17,73 +17,112 @@ func rows(b *bed) []*row {
 	return slices.Concat(b.readRows(), b.changeRows(), b.mailRows(), b.acceptRows(), b.storeRows(), b.programRows())
 }
 
+// readRows are of reading a provider.
 func (b *bed) readRows() []*row {
-	get := b.calls("Get by id, Connect JSON, SQLite", connections, b.sqlite, overHTTP(getConnect))
-	byREST := b.calls("Get by id, REST, SQLite", connections, b.sqlite, overHTTP(getREST))
+	get := b.calls("Get by id, Connect JSON, SQLite", connections, b.single, overHTTP(getConnect))
+	byREST := b.calls("Get by id, REST, SQLite", connections, b.single, overHTTP(getREST))
 	fromMemory := b.calls("Get by id, Connect JSON, no store", connections, b.memory, overHTTP(getConnect))
 	return []*row{
 		ratio("REST ÷ the same call in Connect JSON", byREST, get, atLeast(0.9, 1)),
 		ratio("Get by id, Connect JSON, SQLite ÷ the same handler without a store", get, fromMemory, atLeast(0.65, 0.9)),
-		allocations("allocations of a read, Connect JSON", get, target{}),
+		allocations("allocations of a read, Connect JSON", get, fewerThan(100)),
 	}
 }
 
+var (
+	setByConnect = overHTTP(setPasswordConnect)
+	setByGRPC    = overGRPC(adminv1connect.AdminServiceUpdateEmailProviderSMTPPasswordProcedure, setPasswordGRPC)
+	sendByGRPC   = overGRPC(mailkeepv1connect.MessageServiceSendMessageProcedure, sendMessageGRPC)
+)
+
+// changeRows are of changing passwords.
 func (b *bed) changeRows() []*row {
-	one := b.calls("password update, Connect JSON, SQLite", 1, b.sqlite, overHTTP(setPasswordConnect))
-	some := b.calls("password update, Connect JSON, SQLite, 16 callers", 16, b.pool, overHTTPEach(setPasswordConnect))
-	many := b.calls("password update, Connect JSON, SQLite, 64 callers", manyCallers, b.pool, overHTTPEach(setPasswordConnect))
-	byGRPC := b.calls("password update, gRPC, SQLite", 1, b.sqlite,
-		overGRPC(adminv1connect.AdminServiceUpdateEmailProviderSMTPPasswordProcedure, setPasswordGRPC))
-	commit := b.oneChange("one commit per change")
+	than, commit := " ÷ one commit per change", b.bare("one commit per change", "calls/s", "BenchmarkBareChange")
+	set := func(callers int) *cell {
+		return b.changes(fmt.Sprintf("password update, Connect JSON, SQLite, callers: %d", callers), callers, b.sqlite.pool, setByConnect)
+	}
+	one := set(1)
+	byGRPC := b.changes("password update, gRPC, SQLite, callers: 1", 1, b.sqlite.pool, setByGRPC)
+	return append([]*row{
+		ratio("password update on SQLite, Connect JSON, 1 caller"+than, one, commit, atLeast(0.38, 0.6)),
+		ratio("password update on SQLite, Connect JSON, 16 callers"+than, set(16), commit, atLeast(2.3, 3)),
+		ratio("password update on SQLite, Connect JSON, 64 callers"+than, set(manyCallers), commit, atLeast(4, 5)),
+		allocations("allocations of a password update, Connect JSON", one, fewerThan(130)),
+		allocations("allocations of a password update, gRPC", byGRPC, fewerThan(110)),
+	}, b.growthRows(b.sqlite)...)
+}
+
+// growthRows are of changes when a backing has seen much.
+func (b *bed) growthRows(on *backing) []*row {
+	later := func(earlier int) *cell {
+		name := fmt.Sprintf("password update, Connect JSON, %s, callers: 1, changes before: %d", on.name, earlier)
+		return b.later(name, on, earlier, setByConnect)
+	}
+	among := func(providers, callers int, of func() (*service, error)) *cell {
+		name := fmt.Sprintf("password update, Connect JSON, %s, callers: %d, providers: %d", on.name, callers, providers)
+		return b.changes(name, callers, of, amongst(providers, callers, setPasswordConnect))
+	}
+	cost := func(callers int, t target) *row {
+		return ratio(fmt.Sprintf("cost per change with 1,000,000 providers on %s ÷ with 10, callers: %d", on.name, callers),
+			among(fewProviders, callers, on.few), among(b.million, callers, on.million), t)
+	}
 	return []*row{
-		ratio("password update on SQLite, Connect JSON, 1 caller ÷ one commit per change", one, commit, target{}),
-		ratio("password update on SQLite, Connect JSON, 16 callers ÷ one commit per change", some, commit, target{}),
-		ratio("password update on SQLite, Connect JSON, 64 callers ÷ one commit per change", many, commit, target{}),
-		allocations("allocations of a password update, Connect JSON", one, target{}),
-		allocations("allocations of a password update, gRPC", byGRPC, target{}),
+		ratio("password update on "+on.name+" after 500 earlier changes ÷ on a new instance", later(500), later(0), atLeast(0.95, 1)),
+		cost(1, atMost(1.3, 1.1)),
+		cost(fewProviders, target{}), // a commit of several changes has as many pages to write
 	}
 }
 
 // mailRows are of mails on their way to a server.
 func (b *bed) mailRows() []*row {
 	secured := sinkOptions{config: b.config, auth: true, pipelining: true}.open
-	strict := sinkOptions{auth: true}.open // and no PIPELINING
 	kept := b.carries("transport, kept TLS sessions with AUTH", secured, routeTo(true, true))
 	dialled := b.dials("transport, TLS and AUTH for each mail", secured, routeTo(true, true))
 	plain := b.carries("transport, kept sessions", b.yardstick.sink, routeTo(false, false))
-	whole := b.drains("whole outbox, PIPELINING", b.yardstick.sink, false)
-	wholeStrict := b.drains("whole outbox, AUTH and no PIPELINING", strict, true)
-	than, yardstick := " ÷ "+b.yardstick.name+" with kept sessions, 4 sessions", b.hands(b.yardstick)
-	return []*row{
+	return append([]*row{
 		ratio("transport over kept TLS sessions ÷ dialling TLS per mail, 4 sessions", kept, dialled, atLeast(12, 17)),
-		ratio("transport"+than, plain, yardstick, atLeast(0.6, 1.3)),
-		ratio("whole outbox, queued to delivered and recorded, PIPELINING"+than, whole, yardstick, atLeast(0.6, 0.95)),
-		ratio("whole outbox, queued to delivered and recorded, AUTH and no PIPELINING"+than, wholeStrict, yardstick, atLeast(0.35, 0.5)),
+		ratio("transport"+b.than(), plain, b.handed, atLeast(0.6, 1.3)),
 		allocations("allocations of a mail through the transport", plain, target{}),
-		allocations("allocations of a mail through the whole outbox", whole, target{}),
+	}, b.outboxRows(b.sqlite)...)
+}
+
+func (b *bed) than() string { return " ÷ " + b.yardstick.name + " with kept sessions, 4 sessions" }
+
+// outboxRows are of mails from the queue to the server.
+func (b *bed) outboxRows(on *backing) []*row {
+	strict := sinkOptions{auth: true}.open // and no PIPELINING
+	whole := b.drains("whole outbox on "+on.name+", PIPELINING", on, b.yardstick.sink, false)
+	wholeStrict := b.drains("whole outbox on "+on.name+", AUTH and no PIPELINING", on, strict, true)
+	name := "whole outbox on " + on.name + ", queued to delivered and recorded, "
+	return []*row{
+		ratio(name+"PIPELINING"+b.than(), whole, b.handed, atLeast(0.6, 0.95)),
+		ratio(name+"AUTH and no PIPELINING"+b.than(), wholeStrict, b.handed, atLeast(0.35, 0.5)),
+		allocations("allocations of a mail through the whole outbox on "+on.name, whole, target{}),
 	}
+}
+
+// sends is a cell of SendMessage.
+func (b *bed) sends(on *backing, callers int) *cell {
+	name := fmt.Sprintf("SendMessage, Connect JSON, %s, callers: %d", on.name, callers)
+	return b.accepts(name, on, callers, overHTTP(sendMessageConnect))
 }
 
 // acceptRows are of taking mails.
 func (b *bed) acceptRows() []*row {
-	byGRPC := b.accepts(fmt.Sprintf("SendMessage, gRPC, %d callers", manyCallers), manyCallers,
-		overGRPC(mailkeepv1connect.MessageServiceSendMessageProcedure, sendMessageGRPC))
-	commit := b.oneCommit("one commit per message")
-	send := func(callers int) *cell {
-		return b.accepts(fmt.Sprintf("SendMessage, Connect JSON, callers: %d", callers), callers, overHTTP(sendMessageConnect))
-	}
-	many := send(manyCallers)
+	than, commit := " ÷ one commit per message", b.bare("one commit per message", "mails/s", "BenchmarkBareAccept")
+	many := b.sends(b.sqlite, manyCallers)
+	byGRPC := b.accepts("SendMessage, gRPC, SQLite, callers: 64", b.sqlite, manyCallers, sendByGRPC)
 	return []*row{
-		ratio("SendMessage accepted on SQLite, Connect JSON, 64 callers ÷ one commit per message", many, commit, atLeast(3, 4)),
-		ratio("SendMessage accepted on SQLite, Connect JSON, 16 callers ÷ one commit per message", send(16), commit, target{}),
-		ratio("SendMessage accepted on SQLite, Connect JSON, 1 caller ÷ one commit per message", send(1), commit, target{}),
-		ratio("SendMessage accepted on SQLite, gRPC, 64 callers ÷ one commit per message", byGRPC, commit, target{}),
+		ratio("SendMessage accepted on SQLite, Connect JSON, 64 callers"+than, many, commit, atLeast(3, 4)),
+		ratio("SendMessage accepted on SQLite, Connect JSON, 16 callers"+than, b.sends(b.sqlite, 16), commit, target{}),
+		ratio("SendMessage accepted on SQLite, Connect JSON, 1 caller"+than, b.sends(b.sqlite, 1), commit, target{}),
+		ratio("SendMessage accepted on SQLite, gRPC, 64 callers"+than, byGRPC, commit, target{}),
 		allocations("allocations of SendMessage, Connect JSON", many, target{}),
 		allocations("allocations of SendMessage, gRPC", byGRPC, target{}),
 	}
 }
 
-// storeRows are of a store that has seen much.
+// storeRows are of a store that has seen many mails.
 func (b *bed) storeRows() []*row {
 	few := b.claim("claim of 100 with 1,000 settled mails", 1000)
 	million := b.claim("claim of 100 with 1,000,000 settled mails", 1_000_000)

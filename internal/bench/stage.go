@@ -4,42 +4,43 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/mailkeep/mailkeep/internal/app"
-	"github.com/mailkeep/mailkeep/internal/emailprovider"
-	"github.com/mailkeep/mailkeep/internal/instance"
-	"github.com/mailkeep/mailkeep/internal/outbox"
-	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
-// stage is a service on a new data folder for one measurement, so that none pays for the mails of the
-// one before.
+// stage is a service on a new database for one measurement, so that none pays for what the one before
+// has left.
 type stage struct {
+	on      *backing
 	address string // of the mail server
 	auth    bool   // that it demands
 	wrap    func(app.Store) app.Store
-	before  func(*app.App) error                            // while it does not run; nil for nothing
-	while   func(context.Context, *app.App, *service) error // while it runs
+	before  func(*service) error                  // while it does not run; nil for nothing
+	while   func(context.Context, *service) error // while it runs
 }
 
-// play opens the service, runs it, ends it and removes its folder.
+// play opens the service, runs it, ends it and removes what it kept.
 func (b *bed) play(ctx context.Context, s stage) (err error) {
 	dir, err := os.MkdirTemp(b.dir, "stage-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	a, err := app.Open(ctx, app.Config{
-		Listen: "127.0.0.1:0", DataDir: dir, AdminToken: secret.New(adminToken), DrainTimeout: 10 * time.Millisecond,
-		Sessions: sessions, Log: quiet(), WrapStore: s.wrap,
-	})
+	in, err := s.on.create(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := s.activate(ctx, a)
+	defer func() { err = errors.Join(err, in.close()) }()
+	c := b.settings(dir, in)
+	c.WrapStore = s.wrap
+	a, err := app.Open(ctx, c)
+	if err != nil {
+		return err
+	}
+	service := serviceOf(a)
+	err = service.activate(ctx, s.address, s.auth)
 	if err == nil && s.before != nil {
-		err = s.before(a)
+		err = s.before(service)
 	}
 	if err != nil {
 		return errors.Join(err, a.Close())
@@ -48,33 +49,7 @@ func (b *bed) play(ctx context.Context, s stage) (err error) {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(running) }()
-	err = s.while(ctx, a, serviceOf(a, p))
+	err = s.while(ctx, service)
 	stop()
 	return errors.Join(err, <-ended)
-}
-
-// activate adds the mail server as the active provider, and returns its id.
-func (s stage) activate(ctx context.Context, a *app.App) (string, error) {
-	in := emailprovider.SMTPSettings{SenderAddress: sender, SenderName: "Example", Host: s.address}
-	if s.auth {
-		in.User, in.Auth = user, emailprovider.AuthSettings{Choice: emailprovider.ChoosePlain, Secret: secret.New(password)}
-	}
-	who := emailprovider.Caller{Instance: instance.Default}
-	p, err := a.Providers.AddSMTP(ctx, who, in)
-	if err == nil {
-		_, err = a.Providers.Activate(ctx, who, p.ID)
-	}
-	return p.ID, err
-}
-
-// count returns how many mails of the service are in one of the states, or in any if none is named.
-func count(ctx context.Context, a *app.App, states ...outbox.State) (n int, err error) {
-	f := outbox.Filter{States: states, Limit: 1000}
-	for {
-		page, next, err := a.Messages.List(ctx, instance.Default, f)
-		if n += len(page); err != nil || next == "" {
-			return n, err
-		}
-		f.After = next
-	}
 }
