@@ -4,6 +4,9 @@ import (
 	"context"
 	"path/filepath"
 	"sync"
+
+	"github.com/mailkeep/mailkeep/internal/app"
+	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
 // fewProviders is how many a service with few has.
@@ -18,12 +21,15 @@ type backing struct {
 	fill func(ctx context.Context, dir string, in database, copies int) error
 
 	pool    func() (*service, error) // a service with a provider for each of many callers
+	pair    func() (*service, error) // the same, with every other caller at another replica
 	few     func() (*service, error) // a service with fewProviders
 	million func() (*service, error)
 }
 
 // database is one service's; the zero database is a file in its folder.
 type database struct {
+	name string
+	url  secret.Text
 	drop func() error // nil if there is nothing to drop
 }
 
@@ -36,12 +42,24 @@ func (d database) close() error {
 
 // servedOn adds the services on a backing, which start when first needed.
 func (b *bed) servedOn(on *backing) *backing {
-	on.pool = sync.OnceValues(func() (*service, error) {
-		c, _, err := b.empty(on, "pool")
+	var shared app.Config
+	on.pool = sync.OnceValues(func() (_ *service, err error) {
+		if shared, _, err = b.empty(on, "pool"); err != nil {
+			return nil, err
+		}
+		return b.start(shared, manyCallers)
+	})
+	on.pair = sync.OnceValues(func() (*service, error) {
+		one, err := on.pool()
 		if err != nil {
 			return nil, err
 		}
-		return b.start(c, manyCallers)
+		shared.DataDir = filepath.Join(b.dir, "pair-"+on.name)
+		other, err := b.start(shared, 0)
+		if err != nil {
+			return nil, err
+		}
+		return one.with(other), nil
 	})
 	on.few = sync.OnceValues(func() (*service, error) { return b.crowd(on, fewProviders) })
 	on.million = sync.OnceValues(func() (*service, error) { return b.crowd(on, b.million) })

@@ -27,11 +27,17 @@ type bed struct {
 	length  time.Duration // of a measurement
 	million int           // less in tests
 
-	sqlite     *backing
+	sqlite, postgres *backing
+
 	single     func() (*service, error)    // a service on SQLite with one provider
 	memory     func() (*service, error)    // the same without a store behind its reads
 	binary     func() (*program, error)    // the program as it is released
 	benchmarks func() (*benchmarks, error) // the store's own
+
+	lacks      error                    // nil if PostgreSQL can be measured
+	cluster    func() (*cluster, error) // of PostgreSQL
+	running    *cluster                 // the same, nil until it is started
+	forPgbench func() (database, error) // with the tables for it
 
 	yardstick yardstick
 	handed    *cell          // of the yardstick
@@ -50,11 +56,22 @@ func newBed(length time.Duration) (*bed, error) {
 	}
 	b := &bed{dir: dir, length: length, million: 1_000_000}
 	b.serving, b.stop = context.WithCancel(context.Background())
-	b.sqlite = b.onSQLite()
+	b.sqlite, b.postgres, b.lacks = b.onSQLite(), b.onPostgres(), findPostgres()
 	b.single = sync.OnceValues(func() (*service, error) { return b.serveOne("single", nil) })
 	b.memory = sync.OnceValues(func() (*service, error) { return b.serveOne("memory", remember) })
 	b.binary = sync.OnceValues(func() (*program, error) { return b.build(b.serving) })
 	b.benchmarks = sync.OnceValues(func() (*benchmarks, error) { return buildBenchmarks(b.serving, dir) })
+	b.cluster = sync.OnceValues(func() (_ *cluster, err error) {
+		b.running, err = startCluster(b.serving)
+		return b.running, err
+	})
+	b.forPgbench = sync.OnceValues(func() (database, error) {
+		p, err := b.cluster()
+		if err != nil {
+			return database{}, err
+		}
+		return p.createBare(b.serving)
+	})
 	b.yardstick = newYardstick(findPostfix(b.serving))
 	b.handed = b.hands(b.yardstick)
 	if b.config, b.roots, err = loopbackTLS(); err != nil {
@@ -66,14 +83,28 @@ func newBed(length time.Duration) (*bed, error) {
 // close stops what runs and removes the folder.
 func (b *bed) close() error {
 	b.stop()
-	return errors.Join(b.services.Wait(), os.RemoveAll(b.dir))
+	err := b.services.Wait()
+	if b.running != nil {
+		err = errors.Join(err, b.running.Close())
+	}
+	return errors.Join(err, os.RemoveAll(b.dir))
+}
+
+// othersCPU watches programs that are neither this one nor the cluster.
+func (b *bed) othersCPU() (func() (float64, error), error) {
+	return othersCPU(func() int {
+		if b.running == nil {
+			return 0
+		}
+		return b.running.PID()
+	})
 }
 
 // settings are those of every service: it keeps what it is given in the database, or if that is none, in
 // the folder.
 func (b *bed) settings(dir string, in database) app.Config {
 	return app.Config{
-		Listen: "127.0.0.1:0", DataDir: dir, KeysetFile: filepath.Join(dir, "keyset.json"), AdminToken: secret.New(adminToken),
+		Listen: "127.0.0.1:0", DataDir: dir, DatabaseURL: in.url, KeysetFile: filepath.Join(dir, "keyset.json"), AdminToken: secret.New(adminToken),
 		DrainTimeout: 10 * time.Millisecond, Sessions: sessions, Log: quiet(),
 	}
 }

@@ -5,18 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 )
 
 // othersCPU starts to watch how much CPU other programs use. The function it returns says the share
-// of all CPUs' time since then, 0 to 1. Children count as our own once they have been waited for.
-func othersCPU() (func() (float64, error), error) {
-	before, err := readCPU()
+// of all CPUs' time since then, 0 to 1. Children count as our own once they have been waited for, and so
+// does a server with its children, of whom serverPID returns the pid, or 0 if there is none.
+func othersCPU(serverPID func() int) (func() (float64, error), error) {
+	before, err := readCPU(serverPID())
 	if err != nil {
 		return nil, err
 	}
 	return func() (float64, error) {
-		after, err := readCPU()
+		after, err := readCPU(serverPID())
 		return after.othersSince(before), err
 	}, nil
 }
@@ -37,7 +39,7 @@ func (c cpu) othersSince(before cpu) float64 {
 // cpu is CPU time since the start, of the machine and of this program, in clock ticks.
 type cpu struct{ all, busy, own int64 }
 
-func readCPU() (cpu, error) {
+func readCPU(server int) (cpu, error) {
 	machine, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return cpu{}, fmt.Errorf("CPU time can be read on Linux only: %w", err)
@@ -46,31 +48,69 @@ func readCPU() (cpu, error) {
 	if err != nil {
 		return cpu{}, err
 	}
-	return parseCPU(machine, self)
+	c, err := parseCPU(machine, self)
+	if err != nil || server == 0 {
+		return c, err
+	}
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return c, err
+	}
+	for _, name := range all {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		p, err := parseProcess(stat)
+		if err != nil {
+			return c, fmt.Errorf("%s: %w", name, err)
+		}
+		if p.pid == server || p.parent == server {
+			c.own += p.cpu
+		}
+	}
+	return c, nil
 }
 
-// parseCPU reads the first line of /proc/stat and all of /proc/self/stat (proc_stat(5),
-// proc_pid_stat(5)).
+// parseCPU reads the first line of /proc/stat (proc_stat(5)) and all of /proc/self/stat.
 func parseCPU(machine, self []byte) (cpu, error) {
 	line, _, _ := bytes.Cut(machine, []byte("\n"))
 	fields := bytes.Fields(line)
-	// The name of the program is in parentheses and may have spaces in it.
-	own := bytes.Fields(self[bytes.LastIndexByte(self, ')')+1:])
-	if len(fields) < 9 || string(fields[0]) != "cpu" || len(own) < 15 {
-		return cpu{}, errors.New("/proc/stat or /proc/self/stat is not as expected")
+	if len(fields) < 9 || string(fields[0]) != "cpu" {
+		return cpu{}, errors.New("/proc/stat is not as expected")
 	}
-	var c cpu
-	var err error
+	p, err := parseProcess(self)
+	c := cpu{own: p.cpu}
 	// user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
 	for i, f := range fields[1:9] {
 		if err = add(&c.all, f, err); i != 3 && i != 4 {
 			err = add(&c.busy, f, err)
 		}
 	}
-	for _, f := range own[11:15] { // utime, stime, cutime, cstime
-		err = add(&c.own, f, err)
-	}
 	return c, err
+}
+
+// processTimes are a line of /proc/pid/stat (proc_pid_stat(5)).
+type processTimes struct {
+	pid, parent int
+	cpu         int64 // with that of children that were waited for
+}
+
+func parseProcess(stat []byte) (p processTimes, err error) {
+	pid, _, _ := bytes.Cut(stat, []byte(" "))
+	// The name of the program is in parentheses and may have spaces in it.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 15 {
+		return p, errors.New("it is not as expected")
+	}
+	p.pid, err = strconv.Atoi(string(pid))
+	if err == nil {
+		p.parent, err = strconv.Atoi(string(fields[1]))
+	}
+	for _, f := range fields[11:15] { // utime, stime, cutime, cstime
+		err = add(&p.cpu, f, err)
+	}
+	return p, err
 }
 
 // add adds a number to sum, unless there was an error before.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -30,6 +31,25 @@ func TestParseCPU(t *testing.T) {
 	}
 }
 
+// TestServerIsOurs reads the time of a server, whose children are its own: this process and what started it.
+func TestServerIsOurs(t *testing.T) {
+	alone, err := readCPU(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for alone.own == 0 && err == nil { // a clock tick at least
+		alone, err = readCPU(0)
+	}
+	for name, server := range map[string]int{"itself": os.Getpid(), "its parent": os.Getppid()} {
+		if with, err := readCPU(server); err != nil || with.own < 2*alone.own {
+			t.Errorf("%s: %+v (%v), want our own time counted once more than in %+v", name, with, err, alone)
+		}
+	}
+	if p, err := parseProcess([]byte(self)); err != nil || p != (processTimes{42, 1, 1234}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 func TestOthersSince(t *testing.T) {
 	before := cpu{all: 1000, busy: 500, own: 100}
 	for _, test := range []struct {
@@ -49,7 +69,7 @@ func TestOthersSince(t *testing.T) {
 }
 
 func TestOthersCPU(t *testing.T) {
-	stop, err := othersCPU()
+	stop, err := othersCPU(func() int { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,8 @@ const description = `Measures Mailkeep against its targets and prints the result
 
 Run it from the root of the module, on a machine that does little else: the table says how much CPU
 other programs used. Everything stays on loopback and in a temporary folder. Mails are measured
-against Postfix's smtp-source, which setup.sh beside this program fetches, or else a bare loop.
+against Postfix's smtp-source, or else a bare loop, and PostgreSQL against its pgbench, if it is
+installed; setup.sh beside this program fetches both.
 
 A row passes when its worse quartile reaches "must" and fails when its better quartile misses it;
 until then it gets more rounds, up to --most-rounds. The exit status is 1 when a row fails, or when
@@ -81,6 +82,9 @@ func run(ctx context.Context, f flags) (err error) {
 	if len(chosen) == 0 {
 		return errors.New("--row chooses no row; --list shows them all")
 	}
+	if bed.lacks != nil {
+		fmt.Fprintln(os.Stderr, "bench: without the rows of PostgreSQL:", bed.lacks)
+	}
 	if f.List {
 		for _, r := range chosen {
 			fmt.Println(r.name)
@@ -91,7 +95,7 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	rounds := rounds{least: f.Rounds, most: f.MostRounds, others: othersCPU, progress: func(string) {}}
+	rounds := rounds{least: f.Rounds, most: f.MostRounds, others: bed.othersCPU, progress: func(string) {}}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		rounds.progress = func(line string) { fmt.Fprintf(os.Stderr, "\r\x1b[K%s", line) }
 	}
@@ -100,7 +104,7 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	return report(os.Stdout, f, chosen)
+	return report(os.Stdout, f, chosen, bed.lacks)
 }
 
 // chooses reports whether a row is to be measured.

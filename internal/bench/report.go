@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// report writes the result as Markdown. It returns an error if a row failed.
-func report(to io.Writer, f flags, rows []*row) error {
+// report writes the result as Markdown, and what there is no PostgreSQL for. It returns an error if a row
+// failed.
+func report(to io.Writer, f flags, rows []*row, lacks error) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# Mailkeep's benchmark\n\n%s, %s/%s, %d CPUs; %d to %d rounds of %s a cell, closed loop over loopback.\n\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), f.Rounds, f.MostRounds, f.Length)
@@ -32,6 +33,9 @@ func report(to io.Writer, f flags, rows []*row) error {
 		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s |\n", c.name, median, spread, allocs, shares(others))
 	}
 	text.WriteString("\nAllocations are those of the whole service for one call or mail, net/http's reading of the request included.\n")
+	if lacks != nil {
+		fmt.Fprintf(&text, "\n**The rows of PostgreSQL were not measured: %v.**\n", lacks)
+	}
 	if _, err := io.WriteString(to, text.String()); err != nil {
 		return err
 	}

@@ -28,6 +28,10 @@ func getREST(url, provider string) (*http.Request, error) {
 }
 
 func setPasswordConnect(url, provider string) (*http.Request, error) {
+	return setPassword(url, provider, password)
+}
+
+func setPassword(url, provider, password string) (*http.Request, error) {
 	return request(http.MethodPost, url+"/zitadel.admin.v1.AdminService/UpdateEmailProviderSMTPPassword",
 		`{"id":"`+provider+`","password":"`+password+`"}`)
 }

@@ -14,7 +14,11 @@ const connections = 16
 // rows returns everything that is measured. To add a row, name its cells and say how good it has to
 // be; a cell that another row has already costs nothing more.
 func rows(b *bed) []*row {
-	return slices.Concat(b.readRows(), b.changeRows(), b.mailRows(), b.acceptRows(), b.storeRows(), b.programRows())
+	all := slices.Concat(b.readRows(), b.changeRows(), b.mailRows(), b.acceptRows(), b.storeRows(), b.programRows())
+	if b.lacks == nil {
+		all = append(all, b.postgresRows()...)
+	}
+	return all
 }
 
 // readRows are of reading a provider.
@@ -83,7 +87,7 @@ func (b *bed) mailRows() []*row {
 		ratio("transport over kept TLS sessions ÷ dialling TLS per mail, 4 sessions", kept, dialled, atLeast(12, 17)),
 		ratio("transport"+b.than(), plain, b.handed, atLeast(0.6, 1.3)),
 		allocations("allocations of a mail through the transport", plain, target{}),
-	}, b.outboxRows(b.sqlite)...)
+	}, slices.Concat(b.outboxRows(b.sqlite), b.rotationRows(b.sqlite, 1))...)
 }
 
 func (b *bed) than() string { return " ÷ " + b.yardstick.name + " with kept sessions, 4 sessions" }
@@ -139,4 +143,45 @@ func (b *bed) programRows() []*row {
 		absolute("stripped binary", b.runs("size of the binary", "MiB", (*program).size), atMost(35, 25)),
 		absolute("idle RSS", b.runs("memory after a call and 2 s idle", "MiB", (*program).memory), atMost(40, 30)),
 	}
+}
+
+// postgresRows are of PostgreSQL, if all of it is durable: what there is of SQLite, and of two replicas.
+func (b *bed) postgresRows() []*row {
+	on := b.postgres
+	set := func(callers int) *cell {
+		return b.changes(fmt.Sprintf("password update, Connect JSON, PostgreSQL, callers: %d", callers), callers, on.pool, setByConnect)
+	}
+	setGRPC := func(callers int) *cell {
+		return b.changes(fmt.Sprintf("password update, gRPC, PostgreSQL, callers: %d", callers), callers, on.pool, setByGRPC)
+	}
+	one, some, many := set(1), set(16), set(manyCallers)
+	oneGRPC, someGRPC, manyGRPC := setGRPC(1), setGRPC(16), setGRPC(manyCallers)
+	both := b.changes("password update, Connect JSON, two replicas on PostgreSQL, callers: 64", manyCallers, on.pair, setByConnect)
+	sent := b.sends(on, manyCallers)
+	bench1, bench16, bench64 := b.pgbench(1), b.pgbench(16), b.pgbench(manyCallers)
+	const than = " ÷ pgbench with as many clients"
+	all := slices.Concat([]*row{
+		ratio("password update on PostgreSQL, Connect JSON, 1 caller"+than, one, bench1, atLeast(0.45, 0.55)),
+		ratio("password update on PostgreSQL, Connect JSON, 16 callers"+than, some, bench16, atLeast(1.1, 1.4)),
+		ratio("password update on PostgreSQL, Connect JSON, 64 callers"+than, many, bench64, atLeast(2, 2.5)),
+		ratio("password update on PostgreSQL, gRPC, 1 caller"+than, oneGRPC, bench1, atLeast(0.35, 0.5)),
+		ratio("password update on PostgreSQL, gRPC, 16 callers"+than, someGRPC, bench16, atLeast(0.8, 1.3)),
+		ratio("password update on PostgreSQL, gRPC, 64 callers"+than, manyGRPC, bench64, atLeast(1.2, 2)),
+		allocations("allocations of a password update on PostgreSQL, Connect JSON", one, target{}),
+		allocations("allocations of a password update on PostgreSQL, gRPC", oneGRPC, target{}),
+		ratio("two replicas on one PostgreSQL ÷ one, password update, Connect JSON, 64 callers", both, many, atLeast(0.95, 1)),
+		ratio("SendMessage accepted on PostgreSQL, Connect JSON, 64 callers"+than, sent, bench64, target{}),
+	}, b.growthRows(on), b.outboxRows(on), b.rotationRows(on, 2))
+	for _, c := range cellsOf(all) {
+		if c != b.handed {
+			b.ifDurable(c)
+		}
+	}
+	return all
+}
+
+// rotationRows are of a rotation on its way from one replica to another, if there is more than one.
+func (b *bed) rotationRows(on *backing, replicas int) []*row {
+	c := b.rotates(fmt.Sprintf("rotation to AUTH, %s, replicas: %d", on.name, replicas), on, replicas)
+	return []*row{absolute(fmt.Sprintf("acknowledgement of a rotation to the first AUTH with it by the last replica of %d on %s", replicas, on.name), c, target{})}
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mailkeep/mailkeep/internal/app"
@@ -15,8 +17,10 @@ import (
 // service is a running service in this process.
 type service struct {
 	*app.App
-	address string
-	all     []endpoint // that callers share out
+	address  string     // host:port
+	hello    string     // its name in SMTP
+	all      []endpoint // that callers share out
+	replicas []*service // itself, and what shares its database
 }
 
 // endpoint is what calls are made to.
@@ -26,7 +30,27 @@ type endpoint struct {
 }
 
 func serviceOf(a *app.App) *service {
-	return &service{App: a, address: strings.TrimPrefix(a.URL(), "http://")}
+	s := &service{App: a, address: strings.TrimPrefix(a.URL(), "http://")}
+	s.replicas = []*service{s}
+	return s
+}
+
+// with shares the endpoints of a service out among it and another replica.
+func (s *service) with(other *service) *service {
+	both := *s
+	both.all = slices.Clone(s.all)
+	for i := 1; i < len(both.all); i += 2 {
+		both.all[i].address = other.address
+	}
+	return &both
+}
+
+// closeReplicas closes a service that will not run.
+func (s *service) closeReplicas() (err error) {
+	for _, replica := range s.replicas {
+		err = errors.Join(err, replica.Close())
+	}
+	return err
 }
 
 // who makes changes in this process.

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Unpacks smtp-source and smtp-sink of Debian's package postfix into the user's cache folder: they are
-# what mail rows are measured against. Nothing is installed, configured or started. Where they can't
-# be had, the benchmark has a yardstick of its own, so that is no failure.
+# Fetches what the service is held against: PostgreSQL with pgbench, and smtp-source and smtp-sink of
+# Debian's package postfix, which are unpacked into the user's cache folder and neither installed nor
+# configured. Where smtp-source can't be had, the benchmark has a yardstick of its own; where PostgreSQL
+# can't, it leaves its rows out. So neither is a failure.
 set -euo pipefail
+bash "$(dirname "$0")/../pgcluster/setup.sh"
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/mailkeep-bench/postfix"
 for program in "$(command -v smtp-source || true)" /usr/sbin/smtp-source "$folder/usr/sbin/smtp-source"; do
   if [ -x "$program" ]; then exit; fi
