@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests in this folder need: Debian's Chromium and curl, and the packages of the lock
-# file. Node.js 20.11 or newer with npm must be there.
+# Installs what the tests need: PostgreSQL, and for those in this folder Debian's Chromium and curl, and the
+# packages of the lock file. Node.js 20.11 or newer with npm must be there.
 set -euo pipefail
 cd "$(dirname "$0")"
+bash ../pgcluster/setup.sh
 missing=()
 [ -x /usr/bin/chromium ] || missing+=(chromium)
 command -v curl >/dev/null || missing+=(curl)
