@@ -113,12 +113,13 @@ func (l *lane) again(now time.Time, seen glance, limit int) bool {
 	return true
 }
 
-// leave reports whether a sender that found nothing may go: not if there was a wake since its claim.
+// leave reports whether a sender that found nothing may go: not if there was a wake since its claim, or a
+// change of what it found.
 func (l *lane) leave(seen glance, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.looked(seen)
-	if l.wakes != seen.wakes && !now.Before(l.until) {
+	if (l.wakes != seen.wakes || l.resumes != seen.resumes) && !now.Before(l.until) {
 		return false
 	}
 	l.senders--
@@ -190,12 +191,14 @@ func (l *lane) worked(mails int, took time.Duration) {
 	}
 }
 
-// resume lifts every hold.
-func (l *lane) resume() {
+// resume lifts every hold, and reports whether there was one: else nothing waits for it.
+func (l *lane) resume(now time.Time) (held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	held = l.failures > 0 || l.until.After(now) || l.roomEnds.After(now)
 	l.failures, l.until, l.roomEnds = 0, time.Time{}, time.Time{}
 	l.resumes++
+	return held
 }
 
 // resumed reports whether the lane was resumed since a claim was begun.

@@ -90,8 +90,9 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) {
 // Changed tells the Worker that the providers of an instance have changed: what held its mails back
 // may be over.
 func (w *Worker) Changed(instance string) {
-	w.lane(instance).resume()
-	w.wake(instance)
+	if w.lane(instance).resume(w.now()) {
+		w.wake(instance)
+	}
 }
 
 // schedule wakes lanes when their mails are due.

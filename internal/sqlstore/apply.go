@@ -43,6 +43,7 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error)
 		return 0, err
 	}
 	sequence, err := db.engine.apply(ctx, c)
+	db.seen.applied(c, sequence, err)
 	if err != nil {
 		return 0, err
 	}

@@ -21,6 +21,7 @@ import (
 type DB struct {
 	reader *sql.DB
 	engine engine
+	seen   recents
 	now    func() time.Time
 }
 

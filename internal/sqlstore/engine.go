@@ -23,7 +23,6 @@ type engine interface {
 	apply(ctx context.Context, c emailprovider.Change) (sequence uint64, err error)
 	accept(ctx context.Context, m *acceptance) (taken outbox.Message, err error)
 	provider(ctx context.Context, key providerKey) (providerRow, error)
-	recent(key providerKey) (providerRow, bool)
 	token(ctx context.Context, hash [32]byte) (auth.Token, error)
 	message(ctx context.Context, instance, id string) scanner
 

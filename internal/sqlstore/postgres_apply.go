@@ -35,10 +35,8 @@ func (p *postgresEngine) apply(ctx context.Context, c emailprovider.Change) (uin
 	}
 	ask := &changing{Change: c, row: row}
 	if err := p.changes.await(ctx, p.patience, &job[*changing]{ask: ask}); err != nil {
-		p.seen.drop(ask.key())
-		return 0, err
+		return 0, err // what it has set is not to be read
 	}
-	p.seen.applied(ask)
 	return ask.applied, nil
 }
 

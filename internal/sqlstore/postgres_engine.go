@@ -24,7 +24,6 @@ type postgresEngine struct {
 	mails     queue[*accepting]
 	providers *lookup[providerKey, providerRow]
 	tokens    *lookup[[32]byte, auth.Token]
-	seen      recents
 }
 
 func newPostgres(pool *pgxpool.Pool, f *fence) *postgresEngine {

@@ -117,12 +117,7 @@ func (p *postgresEngine) provider(ctx context.Context, key providerKey) (provide
 		return providerRow{}, emailprovider.ErrNotFound
 	}
 	row, err := p.providers.get(ctx, key, emailprovider.ErrNotFound)
-	if err == nil && !key.active {
-		p.seen.put(key, row)
-	}
-	row.ciphertext = slices.Clone(row.ciphertext) // others may have asked for the same
-	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
-	return row, err
+	return row.clone(), err
 }
 
 func (p *postgresEngine) token(ctx context.Context, hash [32]byte) (auth.Token, error) {

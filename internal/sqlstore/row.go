@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
@@ -66,6 +67,13 @@ func (r *providerRow) scan(from scanner, first ...any) error {
 		&r.credentialVersion, &r.keyID, &r.ciphertext, &r.setAt, &r.setBy, &r.created, &r.changed,
 		&r.sequence, &r.previous.version, &r.previous.keyID, &r.previous.ciphertext, &r.previous.user,
 		&r.previous.setAt, &r.previous.setBy, &r.previous.until)...)
+}
+
+// clone returns a row that shares nothing: nobody can change what is kept, or what another was given.
+func (r providerRow) clone() providerRow {
+	r.ciphertext = slices.Clone(r.ciphertext)
+	r.previous.ciphertext = slices.Clone(r.previous.ciphertext)
+	return r
 }
 
 func (r *providerRow) provider(instance string) (emailprovider.Provider, error) {

@@ -94,13 +94,8 @@ func (s *sqliteEngine) provider(ctx context.Context, key providerKey) (providerR
 		}
 		return r, s.read(ctx, err, emailprovider.ErrNotFound)
 	})
-	row.ciphertext = slices.Clone(row.ciphertext) // nobody can change what is kept
-	row.previous.ciphertext = slices.Clone(row.previous.ciphertext)
-	return row, err
+	return row.clone(), err
 }
-
-// recent implements engine: provider asks no database either, mostly.
-func (s *sqliteEngine) recent(providerKey) (r providerRow, ok bool) { return r, false }
 
 func (s *sqliteEngine) token(ctx context.Context, hash [32]byte) (auth.Token, error) {
 	t, err := s.tokens.get(hash, func(hash [32]byte) (auth.Token, error) {

@@ -50,6 +50,7 @@ func (db *DB) SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID
 // Reseal implements emailprovider.Vault.
 func (db *DB) Reseal(ctx context.Context, p emailprovider.Provider, sealed emailprovider.Sealed) error {
 	old := p.Credential.Sealed
+	defer db.seen.drop(providerKey{instance: p.Instance, id: p.ID})
 	return db.writeProviders(ctx, func(l *line) error {
 		if err := hold(l, p.Instance); err != nil {
 			return err
