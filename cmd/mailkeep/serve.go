@@ -46,6 +46,8 @@ type serveCommand struct {
 	KeepBodies       bool          `env:"MAILKEEP_KEEP_BODIES" help:"Keep what mails say, sealed, after they are settled; else it is erased then."`
 	ProviderSessions int           `default:"4" env:"MAILKEEP_PROVIDER_SESSIONS" help:"How many sessions an instance has to its mail server at a time (${default})."`
 
+	UnsafeDurability bool `env:"MAILKEEP_UNSAFE_DURABILITY" help:"DANGEROUS: start even if the store's settings are such that changes and mails that were acknowledged may be lost in a power cut, a crash or a failover; else they are refused. For trials only."`
+
 	Sunset           string `env:"MAILKEEP_SUNSET" placeholder:"YYYY-MM-DD" help:"Date to announce as the end of the deprecated methods (none)."`
 	RefuseDeprecated bool   `env:"MAILKEEP_REFUSE_DEPRECATED" help:"Answer UNIMPLEMENTED to deprecated methods, to see what a cut-over would break."`
 
@@ -116,7 +118,7 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost,
 		VerifyCompatible: emailprovider.VerifyMode(c.VerifyCompatibleCalls), KeepPrevious: c.KeepPreviousPassword,
 		MessageLifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.ProviderSessions,
-		Sunset: sunset, RefuseDeprecated: c.RefuseDeprecated,
+		UnsafeDurability: c.UnsafeDurability, Sunset: sunset, RefuseDeprecated: c.RefuseDeprecated,
 		Log: c.logger(logTo),
 	}, nil
 }

@@ -95,7 +95,11 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 // openStore opens the database.
 func (a *App) openStore(ctx context.Context) (err error) {
 	c := a.config
-	options := sqlstore.Options{Now: c.Now, Log: c.Log}
+	if c.UnsafeDurability {
+		c.Log.Warn("unsafe settings of the store are allowed: changes and mails that were acknowledged may be lost " +
+			"in a power cut, a crash or a failover; without --unsafe-durability they are refused")
+	}
+	options := sqlstore.Options{Settings: c.StoreSettings, UnsafeDurability: c.UnsafeDurability, Now: c.Now, Log: c.Log}
 	embedded := c.DatabaseURL.Empty()
 	if embedded {
 		a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), options)

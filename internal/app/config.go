@@ -55,6 +55,8 @@ type Config struct {
 	CarryStepTimeout time.Duration // of each step of sending a mail; 0 for the default
 	FinalDotTimeout  time.Duration // of the reply to the final dot of a mail; 0 for the default
 
+	UnsafeDurability bool // allow settings of the store that may lose acknowledged changes
+
 	Sunset           time.Time
 	RefuseDeprecated bool
 
@@ -64,6 +66,10 @@ type Config struct {
 	// WrapStore puts something between the service and its store, to measure or to break it; nil
 	// puts nothing there.
 	WrapStore func(Store) Store
+
+	// StoreSettings replaces settings of the embedded store by their names, to measure what they are
+	// good for. Unsafe ones take UnsafeDurability.
+	StoreSettings map[string]string
 }
 
 // Store is everything that the service keeps. *sqlstore.DB is one.

@@ -41,6 +41,23 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestUnsafeDurability has a store that could lose what it acknowledged: refused, or with a warning.
+func TestUnsafeDurability(t *testing.T) {
+	c := config(t)
+	c.StoreSettings = map[string]string{"synchronous": "NORMAL"}
+	if _, err := app.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), "setting synchronous") {
+		t.Errorf("a store with an unsafe setting: %v", err)
+	}
+	c.UnsafeDurability = true
+	const warning = "level=WARN msg=\"unsafe settings"
+	if s := start(t, c); !strings.Contains(s.log.String(), warning) {
+		t.Error("the log has no warning")
+	}
+	if s := start(t, config(t)); strings.Contains(s.log.String(), warning) {
+		t.Error("the log warns of safe settings")
+	}
+}
+
 // TestFilesArePrivate looks at every file that the service has made.
 func TestFilesArePrivate(t *testing.T) {
 	c := config(t)
