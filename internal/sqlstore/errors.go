@@ -25,7 +25,7 @@ var (
 type class int
 
 const (
-	otherError class = iota // a bug, or a damaged database
+	otherError class = iota // a bug
 	uniqueViolation
 	collided // with another transaction: the same may succeed now
 	locked

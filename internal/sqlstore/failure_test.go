@@ -15,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/disktest"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/fault"
 )
@@ -71,6 +72,40 @@ func TestWriteFailures(t *testing.T) {
 				t.Errorf("Apply afterwards: %d, %v", sequence, err)
 			}
 		})
+	}
+}
+
+// TestDeadDisk has the file system turn read-only under the store, as ext4 does when it finds itself
+// damaged, and then the disk gone.
+func TestDeadDisk(t *testing.T) {
+	disk := disktest.New(t, 32)
+	db, err := OpenSQLite(t.Context(), filepath.Join(disk.Path(), "db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := addProvider(t, db, 1)
+	update := func(id string) {
+		t.Helper()
+		if _, err := db.Apply(t.Context(), updated(p)); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), id) {
+			t.Errorf("Apply: %v, want Unavailable, %s", err, id)
+		}
+	}
+	disk.Fail()
+	update("MAILKEEP-STORE")
+	if page, err := db.List(t.Context(), p.Instance, emailprovider.Query{Limit: 1}); err != nil || page.Sequence != p.Sequence {
+		t.Errorf("List meanwhile: sequence %d, %v", page.Sequence, err)
+	}
+	disk.Cut()
+	update("MAILKEEP-")
+	// Of what was never read nothing is in memory.
+	if _, err := db.Tokens(t.Context(), p.Instance); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "MAILKEEP-STORE") {
+		t.Errorf("Tokens without a disk: %v, want Unavailable, MAILKEEP-STORE", err)
+	}
+	_ = db.Close() // which can't tidy up
+	disk.Restore()
+	db = openAt(t, filepath.Join(disk.Path(), "db"), Options{})
+	if got, err := db.Provider(t.Context(), p.Instance, p.ID); err != nil || got.Sequence != p.Sequence {
+		t.Errorf("Provider afterwards: sequence %d, %v", got.Sequence, err)
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 // Options are what OpenSQLite and OpenPostgres can be told. The zero value is right for production.
 type Options struct {
 	// Settings replaces settings of SQLite, by the names of their pragmas. Any value but the
-	// safe one is refused; tests use it to see that.
+	// safe one is refused; tests use it to see that, and what the others would lose.
 	Settings map[string]string
 
 	// UnsafeDurability allows unsafe values of SQLite's journal_mode and synchronous, and of

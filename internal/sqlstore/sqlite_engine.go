@@ -154,6 +154,9 @@ func sqliteClass(err error) class {
 	switch e.Code() {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return uniqueViolation
+	case sqlite3.SQLITE_IOERR_WRITE:
+		// Also at a commit, which is nothing without its last page; only a sync that fails leaves it open.
+		return readOnly
 	}
 	switch e.Code() & 0xff { // The low byte is the kind, the rest the detail.
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT:
@@ -162,7 +165,8 @@ func sqliteClass(err error) class {
 		return readOnly
 	case sqlite3.SQLITE_FULL:
 		return full
-	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM,
+		sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB: // which is what it calls a file that it can't read, too
 		return brokenIO
 	}
 	return otherError
