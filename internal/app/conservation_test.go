@@ -15,7 +15,7 @@ func conserve(t *testing.T, mails int, wrap func(app.Store) app.Store) (samples,
 	k := newKilling(t, "")
 	c := config(t)
 	c.WrapStore = wrap
-	service := &child{url: start(t, c).URL()}
+	service := &child{t: t, client: k.client, url: start(t, c).URL(), token: adminToken}
 	k.activate(service)
 	loading := make(chan struct{})
 	go func() { defer close(loading); k.load(service, mails) }()

@@ -1,15 +1,11 @@
 package app_test
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,11 +63,9 @@ type killing struct {
 func newKilling(t *testing.T, flaw string) *killing {
 	t.Helper()
 	k := &killing{
-		t: t, dir: filepath.Join(t.TempDir(), "data"), flaw: flaw, unheard: make(chan int64, 1000),
-		client:   &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+		t: t, dir: filepath.Join(t.TempDir(), "data"), flaw: flaw, unheard: make(chan int64, 1000), client: newClient(t),
 		promised: map[string]*promise{}, sending: map[string]int{}, at: map[outbox.State]int{},
 	}
-	t.Cleanup(k.client.CloseIdleConnections)
 	var err error
 	if k.inbox, err = smtptest.StartHostile(smtptest.Script{Answers: map[string]smtptest.Answer{smtptest.RcptTo: judge}}); err != nil {
 		t.Fatal(err)
@@ -94,51 +88,14 @@ func judge(w io.Writer, line string) error {
 	return err
 }
 
-// child is a service in a process of its own.
-type child struct {
-	url   string
-	cmd   *exec.Cmd
-	input io.Closer
-}
-
 func (k *killing) start() *child {
 	k.t.Helper()
-	c := &child{cmd: exec.CommandContext(k.t.Context(), os.Args[0])}
-	c.cmd.Env = append(os.Environ(), childVariable+"="+k.dir, flawVariable+"="+k.flaw)
-	c.cmd.Stderr = os.Stderr
-	input, err := c.cmd.StdinPipe()
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	if err := c.cmd.Start(); err != nil {
-		k.t.Fatal(err)
-	}
-	c.input = input
-	if c.url, err = bufio.NewReader(out).ReadString('\n'); err != nil {
-		k.t.Fatalf("the service does not start: %v, %v", err, c.cmd.Wait())
-	}
-	c.url = strings.TrimSpace(c.url)
-	return c
+	return startChild(k.t, k.client, k.dir, k.flaw, adminToken)
 }
 
 // post makes a call over REST and returns the answer.
 func (k *killing) post(c *child, path, body string) (status int, answer string, err error) {
-	r, err := http.NewRequestWithContext(k.t.Context(), http.MethodPost, c.url+path, strings.NewReader(body))
-	if err != nil {
-		return 0, "", err
-	}
-	r.Header.Set("Authorization", "Bearer "+adminToken)
-	res, err := k.client.Do(r)
-	if err != nil {
-		return 0, "", err
-	}
-	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(res.Body)
-	return res.StatusCode, string(text), err
+	return c.call(http.MethodPost, path, body)
 }
 
 // must makes a call that succeeds and returns the id in its answer.
@@ -230,10 +187,7 @@ func (k *killing) kill(c *child, n int) {
 		default:
 		}
 	}
-	if err := c.cmd.Process.Kill(); err != nil {
-		k.t.Fatal(err)
-	}
-	_ = c.cmd.Wait()
+	c.kill()
 	<-loading
 	k.kills++
 	for _, m := range k.left() {
@@ -295,10 +249,7 @@ func (k *killing) finish() {
 	c := k.start()
 	k.load(c, len(k.unheard))
 	k.settle(c)
-	k.client.CloseIdleConnections() // a server waits for one that was never used
-	if err := errors.Join(c.input.Close(), c.cmd.Wait()); err != nil {
-		k.t.Errorf("the last service ended with %v", err)
-	}
+	c.stop()
 	left, seen := k.left(), bodies(k.inbox)
 	if got := int64(len(left)); got > k.keys.Load() || got+int64(k.lost) < k.keys.Load() {
 		k.complain("%d mails were sent, %d are there and %d lost", k.keys.Load(), got, k.lost)

@@ -22,6 +22,7 @@ import (
 const (
 	childVariable = "MAILKEEP_TEST_SERVE"
 	flawVariable  = "MAILKEEP_TEST_FLAW"
+	tokenVariable = "MAILKEEP_TEST_ADMIN_TOKEN"
 )
 
 // childLease is short, so that the mails of a killed process are taken up again within a test.
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 func serve(dir string, flaw func(app.Store) app.Store) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := app.Open(ctx, app.Config{
-		Listen: "127.0.0.1:0", DataDir: dir, AdminToken: secret.New(adminToken), DrainTimeout: 5 * time.Second,
+		Listen: "127.0.0.1:0", DataDir: dir, AdminToken: secret.New(os.Getenv(tokenVariable)), DrainTimeout: 5 * time.Second,
 		Lease: childLease, WrapStore: flaw, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
