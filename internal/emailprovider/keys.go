@@ -15,11 +15,11 @@ const resealBatch = 200
 
 // Reseal seals every secret that is not sealed with the primary key again, over all instances, and
 // returns how many. A secret that does not open is left as it is and named in the error, after all
-// others are done.
+// others are done. When the vault fails, the error says that the key is in use.
 func Reseal(ctx context.Context, vault Vault, sealer Sealer, primary uint32) (resealed uint64, err error) {
 	keys, err := vault.KeysInUse(ctx)
 	if err != nil {
-		return 0, err
+		return 0, unfinished(err)
 	}
 	var damaged []Provider
 	for _, key := range keys {
@@ -30,7 +30,7 @@ func Reseal(ctx context.Context, vault Vault, sealer Sealer, primary uint32) (re
 		resealed += n
 		damaged = append(damaged, shut...)
 		if err != nil {
-			return resealed, err
+			return resealed, unfinished(err)
 		}
 	}
 	if len(damaged) > 0 {
@@ -38,6 +38,16 @@ func Reseal(ctx context.Context, vault Vault, sealer Sealer, primary uint32) (re
 			"sealed with it, but %d can't be opened and are as they were: of provider %s", resealed, len(damaged), names(damaged))
 	}
 	return resealed, nil
+}
+
+// unfinished adds to what a store says, which is that nothing was changed.
+func unfinished(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return err
+	}
+	return fault.Newf(f.Kind, "MAILKEEP-RESEAL",
+		"the new key is in use, but some secrets are still sealed with an older one; rotate again: %s", f.Text).Because(err)
 }
 
 // resealKey returns the providers whose secrets it could not open as damaged.

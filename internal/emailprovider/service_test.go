@@ -707,6 +707,38 @@ func TestKeyRotationLosesTheRace(t *testing.T) {
 	}
 }
 
+// fullVault has no space for a second secret.
+type fullVault struct {
+	emailprovider.Vault
+	resealed int
+}
+
+func (v *fullVault) Reseal(ctx context.Context, p emailprovider.Provider, sealed emailprovider.Sealed) error {
+	if v.resealed++; v.resealed > 1 {
+		return fault.New(fault.ResourceExhausted, "MAILKEEP-STORE", "the store has no space left")
+	}
+	return v.Vault.Reseal(ctx, p, sealed)
+}
+
+// TestKeyRotationIsNotFinished says what was done when the store fails in between, and goes on with the
+// next rotation.
+func TestKeyRotationIsNotFinished(t *testing.T) {
+	w := newWorld(t, emailprovider.Strict)
+	w.add(smtp(password("p")))
+	w.add(smtp(password("p")))
+	primary, err := w.keyset.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := emailprovider.Reseal(t.Context(), &fullVault{Vault: w.store}, w.keyset, primary)
+	if wantFault(t, err, fault.ResourceExhausted, "MAILKEEP-RESEAL"); n != 1 || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("resealed %d, %v", n, err)
+	}
+	if n, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, primary); n != 1 || err != nil {
+		t.Errorf("resealed %d afterwards, %v", n, err)
+	}
+}
+
 // TestDamage has one secret that does not open: it is that provider's trouble only, and is cured by a
 // new password.
 func TestDamage(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -37,15 +38,23 @@ type File interface {
 type Keyset struct {
 	file File
 
-	mu     sync.RWMutex
-	known  []byte // what the file held when it was last read or written here
+	turn   sync.Mutex // to change what follows
+	known  []byte     // what the file held when it was last read or written here
 	handle *keyset.Handle
-	aead   tink.AEAD
 	ids    []uint32 // of the keys
+
+	mu   sync.RWMutex // not held while the file is written: a disk that hangs keeps no secret shut
+	aead tink.AEAD
 }
 
 var errChanged = fault.New(fault.FailedPrecondition, "MAILKEEP-KEYSET",
 	"the keyset file was removed, or lacks a key that is in use; restart the service with the right one")
+
+// What callers are told when the file can't be written: nothing is sealed with a new key then.
+var (
+	errUnwritten = fault.New(fault.Unavailable, "MAILKEEP-STORE", "the keyset can not be written to at present")
+	errFull      = fault.New(fault.ResourceExhausted, "MAILKEEP-STORE", "there is no space left for the keyset")
+)
 
 // ErrNoKeyset is returned by Load when the file does not exist.
 var ErrNoKeyset = errors.New("seal: there is no keyset")
@@ -93,26 +102,26 @@ func Create(file File) (*Keyset, error) {
 // another process has put there are taken over. If the file has lost one that is in use here, nothing is
 // done: what was sealed with it would be lost.
 func (k *Keyset) Rotate() (primary uint32, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.reloadLocked(); err != nil {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	_, handle, err := k.latest() // whose keys seal nothing before the file was written here
+	if err != nil {
 		return 0, errChanged.Because(err)
 	}
-	manager := keyset.NewManagerFromHandle(k.handle)
+	manager := keyset.NewManagerFromHandle(handle)
 	if primary, err = manager.Add(aead.AES256GCMKeyTemplate()); err != nil {
 		return 0, err
 	}
 	if err := manager.SetPrimary(primary); err != nil {
 		return 0, err
 	}
-	handle, err := manager.Handle()
-	if err != nil {
+	if handle, err = manager.Handle(); err != nil {
 		return 0, err
 	}
 	if err := k.write(handle); err != nil {
 		return 0, err
 	}
-	return primary, k.useLocked(handle)
+	return primary, k.use(handle)
 }
 
 // Seal implements emailprovider.Sealer.
@@ -161,38 +170,42 @@ func (k *Keyset) current() tink.AEAD {
 	return k.aead
 }
 
-// reload reports whether the file has brought the key that the ciphertext needs.
+// reload reports whether the key that the ciphertext needs is there, if need be from the file.
 func (k *Keyset) reload(ciphertext []byte) bool {
 	if len(ciphertext) < 5 {
 		return false
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	id := keyID(ciphertext)
-	return !slices.Contains(k.ids, id) && k.reloadLocked() == nil && slices.Contains(k.ids, id)
+	if slices.Contains(k.ids, id) {
+		return true // by another call meanwhile, or it is not what was missing
+	}
+	data, handle, err := k.latest()
+	if err != nil || k.use(handle) != nil {
+		return false
+	}
+	k.known = data
+	return slices.Contains(k.ids, id)
 }
 
-// reloadLocked takes over keys that were added to the file. It must still have those known here.
-func (k *Keyset) reloadLocked() error {
-	now, err := k.file.Read()
-	if err != nil || bytes.Equal(now, k.known) {
-		return err
+// latest returns what is in the file, which may have got keys from others. It must still have those
+// known here.
+func (k *Keyset) latest() (data []byte, handle *keyset.Handle, err error) {
+	data, err = k.file.Read()
+	if err != nil || bytes.Equal(data, k.known) {
+		return data, k.handle, err
 	}
-	handle, err := parse(now)
-	if err != nil {
-		return err
+	if handle, err = parse(data); err != nil {
+		return nil, nil, err
 	}
 	ids := idsOf(handle)
 	for _, id := range k.ids {
 		if !slices.Contains(ids, id) {
-			return fmt.Errorf("key %d is not in the file any more", id)
+			return nil, nil, fmt.Errorf("key %d is not in the file any more", id)
 		}
 	}
-	if err := k.useLocked(handle); err != nil {
-		return err
-	}
-	k.known = now
-	return nil
+	return data, handle, nil
 }
 
 // idsOf returns the ids of the keys of a keyset.
@@ -204,12 +217,6 @@ func idsOf(handle *keyset.Handle) (ids []uint32) {
 }
 
 func (k *Keyset) use(handle *keyset.Handle) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.useLocked(handle)
-}
-
-func (k *Keyset) useLocked(handle *keyset.Handle) error {
 	if err := checkKeys(handle); err != nil {
 		return err
 	}
@@ -217,7 +224,10 @@ func (k *Keyset) useLocked(handle *keyset.Handle) error {
 	if err != nil {
 		return fmt.Errorf("the keyset is not for encryption with associated data: %w", err)
 	}
-	k.handle, k.aead, k.ids = handle, primitive, idsOf(handle)
+	k.handle, k.ids = handle, idsOf(handle)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.aead = primitive
 	return nil
 }
 
@@ -237,8 +247,10 @@ func (k *Keyset) write(handle *keyset.Handle) error {
 	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
 		return errors.New("seal: the keyset can't be written as JSON")
 	}
-	if err := k.file.Write(buf.Bytes()); err != nil {
-		return fmt.Errorf("writing the keyset: %w", err)
+	if err := k.file.Write(buf.Bytes()); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return errFull.Because(err)
+	} else if err != nil {
+		return errUnwritten.Because(err)
 	}
 	k.known = buf.Bytes()
 	return nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io/fs"
 	"reflect"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -142,12 +144,58 @@ func TestRotate(t *testing.T) {
 func TestRotateWithoutDisk(t *testing.T) {
 	k, file := create(t)
 	before := mustSeal(t, k)
-	file.full = errors.New("no space left on device")
-	if _, err := k.Rotate(); !errors.Is(err, file.full) {
-		t.Fatalf("err = %v", err)
+	other, err := seal.Load(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if after := mustSeal(t, k); after.KeyID != before.KeyID {
-		t.Error("seals with a key that is not in the file")
+	if _, err := other.Rotate(); err != nil { // Nor does one of which it is not known whether it will stay.
+		t.Fatal(err)
+	}
+	for full, want := range map[error]fault.Kind{
+		syscall.ENOSPC: fault.ResourceExhausted, syscall.EDQUOT: fault.ResourceExhausted, syscall.EROFS: fault.Unavailable,
+	} {
+		file.full = &fs.PathError{Op: "write", Path: "keyset", Err: full}
+		if _, err := k.Rotate(); !errors.Is(err, full) || fault.KindOf(err) != want || !strings.Contains(err.Error(), "MAILKEEP-STORE") {
+			t.Errorf("Rotate: %v, want kind %d, MAILKEEP-STORE", err, want)
+		}
+		if after := mustSeal(t, k); after.KeyID != before.KeyID {
+			t.Error("seals with a key that is not in the file")
+		}
+	}
+}
+
+// hanging is a File whose disk does not answer until it is told to.
+type hanging struct {
+	*memory
+	writing, answer chan struct{}
+}
+
+func (h hanging) Write(data []byte) error {
+	close(h.writing)
+	<-h.answer
+	return h.memory.Write(data)
+}
+
+// TestRotateOnADiskThatHangs wants secrets to be sealed and opened meanwhile.
+func TestRotateOnADiskThatHangs(t *testing.T) {
+	_, file := create(t)
+	h := hanging{file, make(chan struct{}), make(chan struct{})}
+	k, err := seal.Load(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated := make(chan error)
+	go func() {
+		_, err := k.Rotate()
+		rotated <- err
+	}()
+	<-h.writing
+	if !opens(k, mustSeal(t, k), here) {
+		t.Error("does not open")
+	}
+	close(h.answer)
+	if err := <-rotated; err != nil {
+		t.Error(err)
 	}
 }
 
