@@ -20,30 +20,41 @@ type child struct {
 	token  string // of the admin
 	cmd    *exec.Cmd
 	input  io.Closer // which the service ends at
+	output io.Reader
 }
 
 // startChild starts a service on a data folder, with a flaw if one is named. Without a token it makes one.
 func startChild(t *testing.T, client *http.Client, dir, flaw, token string) *child {
 	t.Helper()
+	c := launchChild(t, client, dir, flaw, token, os.Stderr)
+	line, err := bufio.NewReader(c.output).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the service does not start: %v, %v", err, c.cmd.Wait())
+	}
+	c.url = strings.TrimSpace(line)
+	return c
+}
+
+// launchChild does not wait for the service to answer.
+func launchChild(t *testing.T, client *http.Client, dir, flaw, token string, stderr io.Writer) *child {
+	t.Helper()
 	c := &child{t: t, client: client, token: token, cmd: exec.CommandContext(t.Context(), os.Args[0])}
 	c.cmd.Env = append(os.Environ(), childVariable+"="+dir, flawVariable+"="+flaw, tokenVariable+"="+token)
-	c.cmd.Stderr = os.Stderr
-	input, err := c.cmd.StdinPipe()
-	if err != nil {
+	c.cmd.Stderr = stderr
+	var err error
+	if c.input, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
+	if c.output, err = c.cmd.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c.input = input
-	if c.url, err = bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("the service does not start: %v, %v", err, c.cmd.Wait())
-	}
-	c.url = strings.TrimSpace(c.url)
+	t.Cleanup(func() { // after a test that has failed half-way
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+	})
 	return c
 }
 

@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/app"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/fault"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
 	"github.com/mailkeep/mailkeep/internal/secret"
@@ -39,12 +42,16 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func serve(dir string, flaw func(app.Store) app.Store) error {
+func serve(dir string, flaw func(*app.Config)) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	s, err := app.Open(ctx, app.Config{
+	c := app.Config{
 		Listen: "127.0.0.1:0", DataDir: dir, AdminToken: secret.New(os.Getenv(tokenVariable)), DrainTimeout: 5 * time.Second,
-		Lease: childLease, WrapStore: flaw, Log: slog.New(slog.DiscardHandler),
-	})
+		Lease: childLease, Log: slog.New(slog.DiscardHandler),
+	}
+	if flaw != nil {
+		flaw(&c)
+	}
+	s, err := app.Open(ctx, c)
 	if err != nil {
 		cancel()
 		return err
@@ -57,19 +64,87 @@ func serve(dir string, flaw func(app.Store) app.Store) error {
 	return s.Run(ctx)
 }
 
-// flaws are stores that break a promise.
-var flaws = map[string]func(app.Store) app.Store{
-	"hurried":   func(s app.Store) app.Store { return hurried{s} },
-	"forgetful": func(s app.Store) app.Store { return &forgetful{Store: s} },
-	"careless":  func(s app.Store) app.Store { return careless{s} },
+// flaws break a promise.
+var flaws = map[string]func(*app.Config){
+	"hurried":   wrap(func(s app.Store) app.Store { return hurried{s} }),
+	"rash":      wrap(func(s app.Store) app.Store { return &rash{Store: s} }),
+	"doubtful":  wrap(func(s app.Store) app.Store { return &doubtful{Store: s} }),
+	"brittle":   wrap(func(s app.Store) app.Store { return &brittle{Store: s} }),
+	"forgetful": wrap(func(s app.Store) app.Store { return &forgetful{Store: s} }),
+	"careless":  wrap(func(s app.Store) app.Store { return careless{s} }),
+	"unsynced": func(c *app.Config) {
+		c.StoreSettings, c.UnsafeDurability = map[string]string{"synchronous": "NORMAL"}, true
+	},
 }
+
+func wrap(flaw func(app.Store) app.Store) func(*app.Config) {
+	return func(c *app.Config) { c.WrapStore = flaw }
+}
+
+// hurry is how long after it was acknowledged something is stored.
+const hurry = 20 * time.Millisecond
 
 // hurried answers before a mail is stored.
 type hurried struct{ app.Store }
 
 func (h hurried) Accept(ctx context.Context, m outbox.Message, content outbox.Sealed) (outbox.Message, error) {
-	time.AfterFunc(20*time.Millisecond, func() { _, _ = h.Store.Accept(context.WithoutCancel(ctx), m, content) })
+	time.AfterFunc(hurry, func() { _, _ = h.Store.Accept(context.WithoutCancel(ctx), m, content) })
 	return m, nil
+}
+
+// rash answers before a change is stored.
+type rash struct {
+	app.Store
+	mu       sync.Mutex
+	sequence uint64 // that was promised last
+}
+
+func (r *rash) Apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sequence == 0 {
+		page, err := r.Store.List(ctx, c.Event.Instance, emailprovider.Query{Limit: 1})
+		if err != nil {
+			return 0, err
+		}
+		r.sequence = page.Sequence
+	}
+	r.sequence++
+	time.AfterFunc(hurry, func() { _, _ = r.Store.Apply(context.WithoutCancel(ctx), c) })
+	return r.sequence, nil
+}
+
+// doubtful makes some changes and says that it has not.
+type doubtful struct {
+	app.Store
+	changes atomic.Int64
+}
+
+func (d *doubtful) Apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
+	sequence, err := d.Store.Apply(ctx, c)
+	if err == nil && d.changes.Add(1)%5 == 0 {
+		return 0, fault.New(fault.Unavailable, "MAILKEEP-STORE", "the store is busy, try again later")
+	}
+	return sequence, err
+}
+
+// brittle can't read while it can't write.
+type brittle struct {
+	app.Store
+	broken atomic.Bool
+}
+
+func (b *brittle) Apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
+	sequence, err := b.Store.Apply(ctx, c)
+	b.broken.Store(fault.KindOf(err) == fault.ResourceExhausted)
+	return sequence, err
+}
+
+func (b *brittle) List(ctx context.Context, instance string, q emailprovider.Query) (emailprovider.Page, error) {
+	if b.broken.Load() {
+		return emailprovider.Page{}, fault.New(fault.Unavailable, "MAILKEEP-STORE", "the store can not be reached at present")
+	}
+	return b.Store.List(ctx, instance, q)
 }
 
 // forgetful does not record some of the first deliveries, without saying so.

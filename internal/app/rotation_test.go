@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -127,10 +126,7 @@ func never() bool { return false }
 // TestFreshness is the promise: the moment a password change is acknowledged, the next mail anyone
 // sends authenticates with it.
 func TestFreshness(t *testing.T) {
-	rotations := 500
-	if os.Getenv("MAILKEEP_PROVE") != "" { // task prove, and CI
-		rotations = 5000
-	}
+	rotations := atLength(500, 5000) // CI proves it at full length
 	f := newFreshness(t, nil)
 	started := time.Now()
 	f.rotate(rotations, never)

@@ -7,6 +7,9 @@ bash ../pgcluster/setup.sh
 missing=()
 [ -x /usr/bin/chromium ] || missing+=(chromium)
 command -v curl >/dev/null || missing+=(curl)
+if [ "$(id -u)" = 0 ]; then # who else can't have a disk to break
+  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ]; then
     echo "the tests need ${missing[*]}: as root, apt-get install ${missing[*]}" >&2

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestKill kills a process that is changing providers and says which sequences it was promised: all
-// of them must be there afterwards, with the provider as it was put. (That the disk has them too can
-// only be shown by a power cut.)
+// of them must be there afterwards, with the provider as it was put. That the disk has them too can
+// only be shown by a power cut, which internal/app does.
 func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	for round := range 5 {
