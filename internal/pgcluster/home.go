@@ -21,7 +21,8 @@ type home struct {
 	account  *account // nil: ourselves
 	folder   string   // everything is in here
 	password string   // of every role
-	alive    *os.File // held open until this process ends, which is what the watchdog waits for
+	watcher  *os.Process
+	alive    *os.File // held open until this process ends, which is what the watcher waits for
 
 	mu          sync.Mutex
 	initialised string // the template, once it is complete
@@ -90,7 +91,7 @@ func (h *home) watch() error {
 	if err := command.Start(); err != nil {
 		return errors.Join(fmt.Errorf("a watchdog for PostgreSQL: %w", err), alive.Close())
 	}
-	h.alive = alive
+	h.watcher, h.alive = command.Process, alive
 	return nil
 }
 
@@ -123,6 +124,7 @@ func (h *home) command(ctx context.Context, name string, args ...string) *exec.C
 	})
 	command.Env = append(command.Env, "LC_ALL=C")
 	command.Dir = "/"
+	command.WaitDelay = patience // initdb has children that hold its output open
 	command.SysProcAttr = h.account.attributes()
 	return command
 }

@@ -5,6 +5,7 @@ package pgtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -60,7 +61,7 @@ func Main(m *testing.M) {
 	defer shared.Unlock()
 	if shared.cluster != nil {
 		if err := shared.cluster.Close(); err != nil {
-			println(err.Error())
+			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}
 	}
