@@ -92,15 +92,22 @@ func (c *Cluster) firstStart(ctx context.Context) error {
 // Address is where the cluster listens, as host:port.
 func (c *Cluster) Address() string { return loopback.Address(c.port) }
 
-// URL is for the service: the role that CreateDatabase makes databases for. It is no superuser.
-func (c *Cluster) URL(database string) string { return c.url(owner, database) }
+// URL is for the service: the role that CreateDatabase makes databases for. It is no superuser. More
+// parameters can be added after an &.
+func (c *Cluster) URL(database string) string { return c.URLAt(database, c.Address()) }
+
+// URLAt is URL with other addresses, in their order: those of standbys, which have the same roles, and of
+// proxies.
+func (c *Cluster) URLAt(database string, addresses ...string) string {
+	return c.url(owner, database, strings.Join(addresses, ","))
+}
 
 // AdminURL is for a superuser.
-func (c *Cluster) AdminURL(database string) string { return c.url(superuser, database) }
+func (c *Cluster) AdminURL(database string) string { return c.url(superuser, database, c.Address()) }
 
-func (c *Cluster) url(role, database string) string {
+func (c *Cluster) url(role, database, hosts string) string {
 	u := url.URL{
-		Scheme: "postgres", User: url.UserPassword(role, c.home.password), Host: c.Address(), Path: "/" + database,
+		Scheme: "postgres", User: url.UserPassword(role, c.home.password), Host: hosts, Path: "/" + database,
 		RawQuery: "sslmode=disable",
 	}
 	return u.String()

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mailkeep/mailkeep/internal/loopback"
 )
 
 // start starts a cluster for a test, or skips it where PostgreSQL is missing; pgtest is the loud one.
@@ -158,11 +160,17 @@ func TestURL(t *testing.T) {
 		return strings.TrimSpace(string(output)), err
 	}
 	const who = "SELECT current_user, current_database(), rolsuper FROM pg_roles WHERE rolname = current_user"
-	for url, want := range map[string]string{c.URL(name): "mailkeep|" + name + "|f", c.AdminURL(name): "postgres|" + name + "|t"} {
+	free, err := loopback.FreePort()
+	must(t, err)
+	for url, want := range map[string]string{
+		c.URL(name):      "mailkeep|" + name + "|f",
+		c.AdminURL(name): "postgres|" + name + "|t",
+		c.URLAt(name, loopback.Address(free), c.Address()) + "&target_session_attrs=read-write": "mailkeep|" + name + "|f",
+	} {
 		if got, err := psql(url, who); err != nil || got != want {
 			t.Errorf("%q, not %q (%v)", got, want, err)
 		}
-		if got, err := psql(url, "CREATE TABLE of_"+want[:8]+" ()"); err != nil {
+		if got, err := psql(url, "CREATE TABLE IF NOT EXISTS of_"+want[:8]+" ()"); err != nil {
 			t.Errorf("it can't make a table: %s", got)
 		}
 		if got, err := psql(strings.Replace(url, c.home.password, "wrong", 1), who); err == nil || !strings.Contains(got, "password authentication failed") {
