@@ -57,7 +57,7 @@ func within(limit time.Duration, done func() bool) bool {
 // is to kill the postmaster only: while its children are frozen, they stay.
 func TestKill(t *testing.T) {
 	ctx := t.Context()
-	c := start(t, Options{})
+	c := start(t, Options{InMemory: true})
 	_, err := c.Query(ctx, admin, "CREATE TABLE seen (n int)", "INSERT INTO seen VALUES (1)")
 	must(t, err)
 	for _, frozen := range []bool{false, true} {
@@ -123,7 +123,7 @@ func TestFreeze(t *testing.T) {
 // TestStop checks what a server that doesn't run can be asked, and that an ordered stop keeps all.
 func TestStop(t *testing.T) {
 	ctx := t.Context()
-	c := start(t, Options{})
+	c := start(t, Options{InMemory: true})
 	address, pid := c.Address(), c.PID()
 	if err := c.StartAgain(ctx); err == nil {
 		t.Error("it was started twice")
@@ -156,7 +156,7 @@ func TestStop(t *testing.T) {
 
 // TestClose checks that nothing is left, shared memory neither, which outlives a process.
 func TestClose(t *testing.T) {
-	c := start(t, Options{})
+	c := start(t, Options{InMemory: true})
 	all, segment := family(c.PID()), c.pidFile(lineSegment)
 	fields := strings.Fields(segment)
 	if len(fields) != 2 || !hasSegment(t, fields[1]) {

@@ -30,7 +30,7 @@ var shared struct {
 // common is a cluster for the tests that leave it as it was.
 func common(t *testing.T) *Cluster {
 	t.Helper()
-	shared.once.Do(func() { shared.cluster, shared.err = Start(context.Background(), Options{}) })
+	shared.once.Do(func() { shared.cluster, shared.err = Start(context.Background(), Options{InMemory: true}) })
 	if errors.Is(shared.err, ErrMissing) {
 		t.Skip(shared.err)
 	}
@@ -40,7 +40,7 @@ func common(t *testing.T) *Cluster {
 
 func standby(t *testing.T, primary *Cluster, name string) *Cluster {
 	t.Helper()
-	c, err := primary.Standby(t.Context(), name, Options{})
+	c, err := primary.Standby(t.Context(), name, Options{InMemory: true})
 	return started(t, c, err)
 }
 
@@ -77,7 +77,7 @@ const timeline = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 // the old primary comes back as one, behind.
 func TestFailover(t *testing.T) {
 	ctx := t.Context()
-	primary := start(t, Options{})
+	primary := start(t, Options{InMemory: true})
 	second := standby(t, primary, "second")
 	_, err := primary.Query(ctx, admin, "CREATE TABLE seen (n int)")
 	must(t, err)
@@ -143,6 +143,9 @@ func TestSettings(t *testing.T) {
 	}
 	plain := common(t)
 	is(t, plain, "SHOW fsync", "on")
+	if !strings.HasPrefix(c.folder, c.home.disk+"/") || !strings.HasPrefix(plain.folder, c.home.memory+"/") {
+		t.Errorf("on disk it is in %s, in memory in %s", c.folder, plain.folder)
+	}
 	if stat, err := os.Stat(fmt.Sprintf("/proc/%d", plain.PID())); err != nil || stat.Sys().(*syscall.Stat_t).Uid == 0 {
 		t.Errorf("it runs as root (%v)", err)
 	}
@@ -194,7 +197,7 @@ func TestCommand(t *testing.T) {
 
 // TestStartFails checks that the error has the server's reason and no secret, and that nothing is left.
 func TestStartFails(t *testing.T) {
-	c := start(t, Options{})
+	c := start(t, Options{InMemory: true})
 	before := folders(t, c)
 	_, err := Start(t.Context(), Options{Settings: map[string]string{"no_such_setting": "1"}})
 	if err == nil || !strings.Contains(err.Error(), `unrecognized configuration parameter "no_such_setting"`) {
@@ -229,7 +232,9 @@ func TestStartFails(t *testing.T) {
 // folders counts those of all clusters.
 func folders(t *testing.T, c *Cluster) int {
 	t.Helper()
-	found, err := os.ReadDir(c.home.folder)
+	onDisk, err := os.ReadDir(c.home.disk)
 	must(t, err)
-	return len(found)
+	all, err := os.ReadDir(c.home.memory)
+	must(t, err)
+	return len(onDisk) + len(all)
 }

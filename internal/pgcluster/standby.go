@@ -24,7 +24,8 @@ func (c *Cluster) Standby(ctx context.Context, name string, options Options) (*C
 	settings := map[string]string{"primary_conninfo": fmt.Sprintf("host=%s port=%d user=%s password=%s application_name=%s sslmode=disable",
 		loopback.Host, c.port, superuser, c.home.password, name)}
 	maps.Copy(settings, options.Settings)
-	standby, err := c.home.start(ctx, settings, func(standby *Cluster) error {
+	options.Settings = settings
+	standby, err := c.home.start(ctx, options, func(standby *Cluster) error {
 		return c.copyTo(ctx, standby)
 	})
 	if err != nil {

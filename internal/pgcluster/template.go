@@ -59,7 +59,7 @@ func (h *home) template(ctx context.Context) (string, error) {
 	if h.initialised != "" {
 		return h.initialised, nil
 	}
-	folder, err := h.makeFolder()
+	folder, err := h.makeFolder(h.memory)
 	if err != nil {
 		return "", err
 	}

@@ -40,13 +40,13 @@ func TestMain(m *testing.M) {
 }
 
 // beVictim has a cluster that runs and, if it is watched, its standby, which is frozen, and one that was
-// killed. It prints where all that is, and the pids of the postmasters.
+// killed. It prints where all that is, on disk and in memory, and the pids of the postmasters.
 func beVictim(ctx context.Context, kind string) error {
 	primary, err := Start(ctx, Options{})
 	if err != nil {
 		return err
 	}
-	pids := []any{primary.home.folder, primary.PID()}
+	pids := []any{primary.home.disk, primary.home.memory, primary.PID()}
 	if kind == unwatched {
 		err = primary.home.watcher.Kill()
 	} else {
@@ -61,7 +61,7 @@ func beVictim(ctx context.Context, kind string) error {
 }
 
 func beMore(ctx context.Context, primary *Cluster, pids *[]any) error {
-	frozen, err := primary.Standby(ctx, "frozen", Options{})
+	frozen, err := primary.Standby(ctx, "frozen", Options{InMemory: true})
 	if err != nil {
 		return err
 	}
@@ -75,14 +75,17 @@ func beMore(ctx context.Context, primary *Cluster, pids *[]any) error {
 
 // remains are what a victim leaves unless somebody clears up.
 type remains struct {
-	folder    string
+	folders   []string
 	processes []process
 	segments  []string
 }
 
 func (r remains) gone(t *testing.T) bool {
-	_, err := os.Stat(r.folder)
-	return os.IsNotExist(err) &&
+	files := slices.ContainsFunc(r.folders, func(folder string) bool {
+		_, err := os.Stat(folder)
+		return !os.IsNotExist(err)
+	})
+	return !files &&
 		!slices.ContainsFunc(r.processes, func(p process) bool { return !p.gone() }) &&
 		!slices.ContainsFunc(r.segments, func(id string) bool { return hasSegment(t, id) })
 }
@@ -93,7 +96,9 @@ func (r remains) remove(t *testing.T) {
 	for _, id := range r.segments {
 		_ = exec.Command("ipcrm", "-m", id).Run() // fails if it is gone
 	}
-	eventually(t, "the folder is removed", func() bool { return os.RemoveAll(r.folder) == nil })
+	for _, folder := range r.folders {
+		eventually(t, "the folder is removed", func() bool { return os.RemoveAll(folder) == nil })
+	}
 }
 
 // startVictim returns when it has all of its clusters.
@@ -128,19 +133,21 @@ func startVictim(t *testing.T, kind string, as *account) (*exec.Cmd, remains) {
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	must(t, err)
 	words := strings.Fields(line)
-	left.folder = words[0]
-	for _, word := range words[1:] {
+	left.folders = words[:2]
+	for _, word := range words[2:] {
 		pid, err := strconv.Atoi(word)
 		must(t, err)
 		left.processes = append(left.processes, family(pid)...)
 	}
-	files, _ := filepath.Glob(left.folder + "/*/data/postmaster.pid")
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		must(t, err)
-		left.segments = append(left.segments, strings.Fields(strings.Split(string(text), "\n")[lineSegment-1])[1])
+	for _, folder := range left.folders {
+		files, _ := filepath.Glob(folder + "/*/data/postmaster.pid")
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			must(t, err)
+			left.segments = append(left.segments, strings.Fields(strings.Split(string(text), "\n")[lineSegment-1])[1])
+		}
 	}
-	if len(left.processes) < 5*(len(words)-1) || len(left.segments) == 0 {
+	if len(left.processes) < 5*(len(words)-2) || len(left.segments) == 0 {
 		t.Fatalf("the victim has only %d processes and %d segments of shared memory", len(left.processes), len(left.segments))
 	}
 	return command, left

@@ -61,8 +61,9 @@ func TestCluster(t *testing.T) {
 	}
 	var all []*pgcluster.Cluster
 	t.Run("", func(t *testing.T) {
-		primary := Cluster(t, pgcluster.Options{Settings: map[string]string{"max_connections": "20"}})
-		all = append(all, primary, Standby(t, primary, "second", pgcluster.Options{Settings: map[string]string{"max_connections": "20"}}))
+		options := pgcluster.Options{Settings: map[string]string{"max_connections": "20"}, InMemory: true}
+		primary := Cluster(t, options)
+		all = append(all, primary, Standby(t, primary, "second", options))
 		for _, c := range all {
 			if !c.Running() {
 				t.Errorf("%v does not run", c)
