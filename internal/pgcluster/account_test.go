@@ -9,7 +9,7 @@ import (
 
 // TestReaches checks that a folder that the account can't get at is named, with what to do about it.
 func TestReaches(t *testing.T) {
-	open, err := os.MkdirTemp("/tmp", "mailkeep-reaches-")
+	open, err := os.MkdirTemp("/tmp", "mailkeep-reaches-") //nolint:usetesting // that is for us only
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(open) })
 	closed := filepath.Join(open, "closed")

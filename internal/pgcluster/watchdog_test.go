@@ -108,7 +108,7 @@ func startVictim(t *testing.T, kind string, as *account) (*exec.Cmd, remains) {
 	must(t, err)
 	command := exec.Command(program)
 	if as != nil {
-		folder, err := os.MkdirTemp("", "mailkeep-victim-") // t.TempDir is for us only
+		folder, err := os.MkdirTemp("", "mailkeep-victim-") //nolint:usetesting // that is for us only
 		must(t, err)
 		t.Cleanup(func() { os.RemoveAll(folder) })
 		must(t, os.Chmod(folder, 0o755))
