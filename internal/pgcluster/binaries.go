@@ -16,8 +16,8 @@ var ErrMissing = errors.New("PostgreSQL is not installed (on Debian: apt-get ins
 // debian is where Debian's packages have the programs of each major version.
 const debian = "/usr/lib/postgresql/*/bin"
 
-// oldest is the first major version that knows standby.signal.
-const oldest = 12
+// oldest is the first major version that the service is made for.
+const oldest = 14
 
 // Binaries are the programs of one version of PostgreSQL.
 type Binaries struct {

@@ -44,19 +44,19 @@ func TestFind(t *testing.T) {
 		}
 	}
 	check("nothing", Binaries{}, "apt-get install postgresql", pattern)
-	install(t, root, "11", "11.22", all...)
-	check("too old", Binaries{}, "apt-get install postgresql", "version 11")
-	nine := install(t, root, "14", "14.9 (Debian 14.9-1)", all...)
-	check("one", Binaries{nine, 14})
+	install(t, root, "13", "13.22", all...)
+	check("too old", Binaries{}, "apt-get install postgresql", "version 13")
+	fourteen := install(t, root, "14", "14.9 (Debian 14.9-1)", all...)
+	check("one", Binaries{fourteen, 14})
 	newest := install(t, root, "100", "100beta1", all...)
 	check("the newest, by number", Binaries{newest, 100})
 	must(t, os.Remove(filepath.Join(newest, "pg_basebackup")))
-	check("the newest is not complete", Binaries{nine, 14})
+	check("the newest is not complete", Binaries{fourteen, 14})
 	elsewhere := install(t, root+"/elsewhere", "pg", "16.1", all...)
 	must(t, os.Symlink(filepath.Join(elsewhere, "postgres"), filepath.Join(path, "postgres")))
 	check("a link on PATH, to it alone", Binaries{elsewhere, 16})
 	must(t, os.Remove(filepath.Join(elsewhere, "psql")))
-	check("what PATH has is not complete", Binaries{nine, 14})
+	check("what PATH has is not complete", Binaries{fourteen, 14})
 }
 
 func TestMajorIn(t *testing.T) {

@@ -50,11 +50,7 @@ func (c *Cluster) CreateDatabase(ctx context.Context, name string) error {
 
 // DropDatabase removes a database and disconnects who uses it.
 func (c *Cluster) DropDatabase(ctx context.Context, name string) error {
-	force := ""
-	if c.home.binaries.Major >= 13 {
-		force = " WITH (FORCE)"
-	}
-	_, err := c.Query(ctx, admin, "DROP DATABASE IF EXISTS "+identifier(name)+force)
+	_, err := c.Query(ctx, admin, "DROP DATABASE IF EXISTS "+identifier(name)+" WITH (FORCE)")
 	return err
 }
 

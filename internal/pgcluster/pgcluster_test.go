@@ -78,9 +78,10 @@ const timeline = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 func TestFailover(t *testing.T) {
 	ctx := t.Context()
 	primary := start(t, Options{InMemory: true})
-	second := standby(t, primary, "second")
-	_, err := primary.Query(ctx, admin, "CREATE TABLE seen (n int)")
+	_, err := primary.Query(ctx, admin, "CREATE TABLE seen (n int)", "ALTER SYSTEM SET work_mem = '7MB'")
 	must(t, err)
+	second := standby(t, primary, "second")
+	is(t, second, "SHOW work_mem", "4MB") // nor would it wait for standbys of the primary's
 	must(t, primary.SetSynchronous(ctx, "second"))
 	is(t, second, "SELECT pg_is_in_recovery()", "t")
 

@@ -61,9 +61,9 @@ func TestCluster(t *testing.T) {
 	}
 	var all []*pgcluster.Cluster
 	t.Run("", func(t *testing.T) {
-		options := pgcluster.Options{Settings: map[string]string{"max_connections": "20"}, InMemory: true}
-		primary := Cluster(t, options)
-		all = append(all, primary, Standby(t, primary, "second", options))
+		primary := Cluster(t, pgcluster.Options{Settings: map[string]string{"max_connections": "300"}, InMemory: true})
+		second := Standby(t, primary, "second", pgcluster.Options{InMemory: true}) // needs as many connections
+		all = append(all, primary, second)
 		for _, c := range all {
 			if !c.Running() {
 				t.Errorf("%v does not run", c)
