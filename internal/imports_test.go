@@ -39,6 +39,8 @@ func TestImports(t *testing.T) {
 		module + "internal/app":               {"cmd/mailkeep", "internal/demo", "internal/bench"},
 		module + "internal/sqlstore":          {"internal/app"},
 		module + "internal/delivery/smtptest": {"internal/demo"},
+		module + "internal/pgcluster":         {"internal/bench", "internal/pgcluster/pgtest"},
+		module + "internal/faultproxy":        {},
 	}
 	used := map[string]bool{}
 	for name, imports := range packages(t) {

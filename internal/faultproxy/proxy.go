@@ -168,7 +168,7 @@ func (p *Proxy) accept(listener net.Listener) {
 
 // serve goes on until both sides are closed. A server that can't be reached resets the client.
 func (p *Proxy) serve(client *net.TCPConn) {
-	if p.arrived() >= Reset {
+	if f := p.arrived(); f == Reset || f == Refuse {
 		reset(client)
 		return
 	}

@@ -16,8 +16,8 @@ var ErrMissing = errors.New("PostgreSQL is not installed (on Debian: apt-get ins
 // debian is where Debian's packages have the programs of each major version.
 const debian = "/usr/lib/postgresql/*/bin"
 
-// oldest is the first major version that knows standby.signal.
-const oldest = 12
+// oldest is the first major version that the service is made for.
+const oldest = 14
 
 // Binaries are the programs of one version of PostgreSQL.
 type Binaries struct {
@@ -30,7 +30,7 @@ func Find() (Binaries, error) { return find(exec.LookPath, debian) }
 
 func find(lookPath func(string) (string, error), pattern string) (Binaries, error) {
 	missing := fmt.Errorf("%w: no postgres on PATH or in %s", ErrMissing, pattern)
-	for _, folder := range folders(lookPath, pattern) {
+	for _, folder := range candidates(lookPath, pattern) {
 		b, err := look(folder)
 		if err == nil {
 			return b, nil
@@ -40,8 +40,8 @@ func find(lookPath func(string) (string, error), pattern string) (Binaries, erro
 	return Binaries{}, missing
 }
 
-// folders may have the programs. On PATH there can be links to some of them.
-func folders(lookPath func(string) (string, error), pattern string) []string {
+// candidates are folders that may have the programs. On PATH there can be links to some of them.
+func candidates(lookPath func(string) (string, error), pattern string) []string {
 	found, _ := filepath.Glob(pattern) // fails on a bad pattern only
 	slices.SortFunc(found, func(a, b string) int { return majorOf(b) - majorOf(a) })
 	if path, err := lookPath("postgres"); err == nil {

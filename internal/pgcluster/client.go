@@ -2,6 +2,7 @@ package pgcluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -20,18 +21,20 @@ func (c *Cluster) Command(ctx context.Context, name string, args ...string) *exe
 }
 
 // Query runs statements as the superuser and returns what psql prints of the rows: a line each, columns
-// divided by |.
+// divided by |. It takes a minute at most, as a commit may that waits for a standby.
 func (c *Cluster) Query(ctx context.Context, database string, statements ...string) (string, error) {
 	args := []string{"--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", "--dbname=" + database}
 	for _, s := range statements {
 		args = append(args, "--command="+s)
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	command := c.Command(ctx, "psql", args...)
 	var stderr strings.Builder
 	command.Stderr = &stderr
 	output, err := command.Output()
 	if err != nil {
-		return "", fmt.Errorf("%v: %w: %s", c, err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("%v: %w: %s", c, errors.Join(ctx.Err(), err), strings.TrimSpace(stderr.String()))
 	}
 	return strings.TrimSpace(string(output)), nil
 }
@@ -47,11 +50,7 @@ func (c *Cluster) CreateDatabase(ctx context.Context, name string) error {
 
 // DropDatabase removes a database and disconnects who uses it.
 func (c *Cluster) DropDatabase(ctx context.Context, name string) error {
-	force := ""
-	if c.home.binaries.Major >= 13 {
-		force = " WITH (FORCE)"
-	}
-	_, err := c.Query(ctx, admin, "DROP DATABASE IF EXISTS "+identifier(name)+force)
+	_, err := c.Query(ctx, admin, "DROP DATABASE IF EXISTS "+identifier(name)+" WITH (FORCE)")
 	return err
 }
 

@@ -1,27 +1,25 @@
 package pgcluster
 
 import (
-	"bytes"
-	"context"
 	"crypto/rand"
 	_ "embed" // the watchdog
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
+	"syscall"
 )
 
 // home is what all clusters of this process share.
 type home struct {
 	binaries Binaries
 	account  *account // nil: ourselves
-	folder   string   // everything is in here
+	disk     string   // the folder that everything is in
+	memory   string   // the same for what is to be in memory; disk if there is no room
 	password string   // of every role
-	alive    *os.File // held open until this process ends, which is what the watchdog waits for
+	watcher  *os.Process
+	alive    *os.File // held open until this process ends, which is what the watcher waits for
 
 	mu          sync.Mutex
 	initialised string // the template, once it is complete
@@ -56,20 +54,47 @@ func newHome() (*home, error) {
 		return nil, err
 	}
 	h := &home{binaries: binaries, account: account, password: rand.Text()}
-	if h.folder, err = os.MkdirTemp("", "mailkeep-postgres-"); err != nil {
+	if h.disk, err = h.makeRoot(os.TempDir()); err != nil {
 		return nil, err
 	}
-	err = os.Chmod(h.folder, 0o711) // entered by the account, listed by nobody
-	if err == nil {
-		err = account.reaches(h.folder)
+	h.memory = h.disk
+	if hasRoom(inMemory) {
+		if memory, err := h.makeRoot(inMemory); err == nil {
+			h.memory = memory
+		}
 	}
-	if err == nil {
-		err = h.watch()
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(h.folder))
+	if err := h.watch(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(h.disk), os.RemoveAll(h.memory))
 	}
 	return h, nil
+}
+
+// makeRoot makes a folder that the account can enter and nobody else can list.
+func (h *home) makeRoot(parent string) (string, error) {
+	root, err := os.MkdirTemp(parent, "mailkeep-postgres-")
+	if err != nil {
+		return "", err
+	}
+	err = os.Chmod(root, 0o711)
+	if err == nil {
+		err = h.account.reaches(root)
+	}
+	if err != nil {
+		return "", errors.Join(err, os.Remove(root))
+	}
+	return root, nil
+}
+
+// inMemory is where Linux has files in memory.
+const inMemory = "/dev/shm"
+
+// hasRoom says whether a folder really is in memory, with a gigabyte to spare; in containers it often has
+// a few megabytes.
+func hasRoom(folder string) bool {
+	const tmpfs = 0x01021994
+	var s syscall.Statfs_t
+	err := syscall.Statfs(folder, &s)
+	return err == nil && s.Type == tmpfs && s.Bavail*uint64(s.Bsize) >= 1<<30
 }
 
 //go:embed watchdog.sh
@@ -82,7 +107,7 @@ func (h *home) watch() error {
 		return err
 	}
 	defer func() { _ = theirs.Close() }() // it has its own copy
-	command := exec.Command("sh", "-c", watchdog, "watchdog", h.folder)
+	command := exec.Command("sh", "-c", watchdog, "watchdog", h.disk, h.memory)
 	command.Stdin = theirs
 	command.Dir = "/"
 	command.SysProcAttr = (*account)(nil).attributes()
@@ -90,13 +115,13 @@ func (h *home) watch() error {
 	if err := command.Start(); err != nil {
 		return errors.Join(fmt.Errorf("a watchdog for PostgreSQL: %w", err), alive.Close())
 	}
-	h.alive = alive
+	h.watcher, h.alive = command.Process, alive
 	return nil
 }
 
 // makeFolder makes a folder that the account can write and nobody else can see into.
-func (h *home) makeFolder() (string, error) {
-	folder, err := os.MkdirTemp(h.folder, "")
+func (h *home) makeFolder(root string) (string, error) {
+	folder, err := os.MkdirTemp(root, "")
 	if err != nil {
 		return "", err
 	}
@@ -109,29 +134,4 @@ func (h *home) write(path, content string) error {
 		return err
 	}
 	return h.account.own(path)
-}
-
-// command is a program, one of PostgreSQL's if it has one by that name, run as the account. What the
-// environment says about other PostgreSQL servers is kept from it.
-func (h *home) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	if path, err := exec.LookPath(filepath.Join(h.binaries.Folder, name)); err == nil {
-		name = path
-	}
-	command := exec.CommandContext(ctx, name, args...)
-	command.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "PG") || strings.HasPrefix(v, "LC_") || strings.HasPrefix(v, "LANG")
-	})
-	command.Env = append(command.Env, "LC_ALL=C")
-	command.Dir = "/"
-	command.SysProcAttr = h.account.attributes()
-	return command
-}
-
-// run runs a command; what it said is in the error.
-func (h *home) run(command *exec.Cmd) error {
-	output, err := command.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", filepath.Base(command.Path), err, bytes.TrimSpace(output))
-	}
-	return nil
 }

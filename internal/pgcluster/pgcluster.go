@@ -27,6 +27,9 @@ import (
 type Options struct {
 	// Settings of postgresql.conf; they win over those that every cluster has.
 	Settings map[string]string
+	// InMemory keeps the files in memory where there is room for them: quick, and as good for tests of
+	// what is answered. Nothing is measured there that has to do with a disk.
+	InMemory bool
 }
 
 // Cluster is a PostgreSQL cluster on a port and in a folder of its own. Both stay the same until it is
@@ -47,7 +50,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.start(ctx, options.Settings, func(c *Cluster) error {
+	return h.start(ctx, options, func(c *Cluster) error {
 		template, err := h.template(ctx)
 		if err != nil {
 			return err
@@ -57,12 +60,16 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 }
 
 // start makes a cluster whose data fill puts there.
-func (h *home) start(ctx context.Context, settings map[string]string, fill func(*Cluster) error) (*Cluster, error) {
-	folder, err := h.makeFolder()
+func (h *home) start(ctx context.Context, options Options, fill func(*Cluster) error) (*Cluster, error) {
+	root := h.disk
+	if options.InMemory {
+		root = h.memory
+	}
+	folder, err := h.makeFolder(root)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{home: h, folder: folder, settings: settings}
+	c := &Cluster{home: h, folder: folder, settings: options.Settings}
 	if err := fill(c); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -92,15 +99,22 @@ func (c *Cluster) firstStart(ctx context.Context) error {
 // Address is where the cluster listens, as host:port.
 func (c *Cluster) Address() string { return loopback.Address(c.port) }
 
-// URL is for the service: the role that CreateDatabase makes databases for. It is no superuser.
-func (c *Cluster) URL(database string) string { return c.url(owner, database) }
+// URL is for the service: the role that CreateDatabase makes databases for. It is no superuser. More
+// parameters can be added after an &.
+func (c *Cluster) URL(database string) string { return c.URLAt(database, c.Address()) }
+
+// URLAt is URL with other addresses, in their order: those of standbys, which have the same roles, and of
+// proxies.
+func (c *Cluster) URLAt(database string, addresses ...string) string {
+	return c.url(owner, database, strings.Join(addresses, ","))
+}
 
 // AdminURL is for a superuser.
-func (c *Cluster) AdminURL(database string) string { return c.url(superuser, database) }
+func (c *Cluster) AdminURL(database string) string { return c.url(superuser, database, c.Address()) }
 
-func (c *Cluster) url(role, database string) string {
+func (c *Cluster) url(role, database, hosts string) string {
 	u := url.URL{
-		Scheme: "postgres", User: url.UserPassword(role, c.home.password), Host: c.Address(), Path: "/" + database,
+		Scheme: "postgres", User: url.UserPassword(role, c.home.password), Host: hosts, Path: "/" + database,
 		RawQuery: "sslmode=disable",
 	}
 	return u.String()

@@ -49,7 +49,7 @@ func (c *Cluster) Running() bool {
 
 // PID is the postmaster's, from its own file; 0 if there is none.
 func (c *Cluster) PID() int {
-	pid, _ := strconv.Atoi(c.pidFile(1))
+	pid, _ := strconv.Atoi(c.pidFile(linePID))
 	return pid
 }
 

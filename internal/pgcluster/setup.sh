@@ -11,7 +11,11 @@ without() {
 }
 command -v apt-get >/dev/null || without "this is not Debian"
 [ "$(id -u)" = 0 ] || without "as root, apt-get install postgresql"
-install() { DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$1"; }
-apt-get update -qq && install postgresql-common || without "apt-get can't install postgresql-common"
-sed -i 's/^#\?create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
-install postgresql || without "apt-get can't install postgresql"
+apt-get update -qq || without "apt-get can't update"
+# Tests and benchmark start clusters of their own: none is to be made and started by the package. This says
+# so while it is installed, whatever the administrator's own file says, and that stays as it is.
+no_cluster=/etc/postgresql-common/createcluster.d/mailkeep.conf
+mkdir -p "$(dirname "$no_cluster")"
+trap 'rm -f "$no_cluster"' EXIT
+echo "create_main_cluster = false" >"$no_cluster"
+DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postgresql || without "apt-get can't install postgresql"

@@ -15,16 +15,19 @@ import (
 var plainName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
 // Standby copies the cluster and starts the copy as a standby that follows it under a name, which is
-// what SetSynchronous calls it. It returns when it streams. Its own settings are those of every cluster
-// with options.
+// what SetSynchronous calls it. It returns when it streams. It has the cluster's settings and, over these,
+// those of options.
 func (c *Cluster) Standby(ctx context.Context, name string, options Options) (*Cluster, error) {
 	if !plainName.MatchString(name) {
 		return nil, fmt.Errorf("standby %q: a name has small letters, digits and _ only", name)
 	}
-	settings := map[string]string{"primary_conninfo": fmt.Sprintf("host=%s port=%d user=%s password=%s application_name=%s sslmode=disable",
-		loopback.Host, c.port, superuser, c.home.password, name)}
+	settings := map[string]string{}
+	maps.Copy(settings, c.settings)
+	settings["primary_conninfo"] = fmt.Sprintf("host=%s port=%d user=%s password=%s application_name=%s sslmode=disable",
+		loopback.Host, c.port, superuser, c.home.password, name)
 	maps.Copy(settings, options.Settings)
-	standby, err := c.home.start(ctx, settings, func(standby *Cluster) error {
+	options.Settings = settings
+	standby, err := c.home.start(ctx, options, func(standby *Cluster) error {
 		return c.copyTo(ctx, standby)
 	})
 	if err != nil {

@@ -59,7 +59,7 @@ func (h *home) template(ctx context.Context) (string, error) {
 	if h.initialised != "" {
 		return h.initialised, nil
 	}
-	folder, err := h.makeFolder()
+	folder, err := h.makeFolder(h.memory)
 	if err != nil {
 		return "", err
 	}
@@ -71,7 +71,8 @@ func (h *home) template(ctx context.Context) (string, error) {
 	return data, nil
 }
 
-// initialise leaves out syncing to disk: the first checkpoint of each copy does that.
+// initialise does not sync to disk, nor do copies: nothing of them is there after the machine has
+// crashed. What a cluster writes once it runs is synced.
 func (h *home) initialise(ctx context.Context, data string) error {
 	err := h.run(h.command(ctx, "initdb", "-D", data, "--no-sync", "--username="+superuser, "--auth=reject",
 		"--encoding=UTF8", "--no-locale"))

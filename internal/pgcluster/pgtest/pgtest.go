@@ -5,6 +5,7 @@ package pgtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -14,7 +15,8 @@ import (
 	"github.com/mailkeep/mailkeep/internal/pgcluster"
 )
 
-// shared is the cluster that the databases of this test binary are in. It ends with the process.
+// shared is the cluster, in memory, that the databases of this test binary are in. It ends with the
+// process.
 var shared struct {
 	sync.Mutex
 	cluster *pgcluster.Cluster
@@ -43,7 +45,7 @@ func sharedCluster(t testing.TB) *pgcluster.Cluster {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.cluster == nil {
-		c, err := pgcluster.Start(context.Background(), pgcluster.Options{})
+		c, err := pgcluster.Start(context.Background(), pgcluster.Options{InMemory: true})
 		if err != nil {
 			orSkip(t, err)
 		}
@@ -60,7 +62,7 @@ func Main(m *testing.M) {
 	defer shared.Unlock()
 	if shared.cluster != nil {
 		if err := shared.cluster.Close(); err != nil {
-			println(err.Error())
+			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}
 	}
