@@ -62,10 +62,15 @@ func dropReferences(dialect goose.Dialect) func(context.Context, *sql.Tx) error 
 		if dialect != goose.DialectPostgres {
 			return nil
 		}
-		_, err := tx.ExecContext(ctx, `ALTER TABLE events DROP CONSTRAINT events_instance_fkey`)
-		if err == nil {
-			_, err = tx.ExecContext(ctx, `ALTER TABLE providers DROP CONSTRAINT providers_instance_fkey`)
+		for _, statement := range []string{
+			`LOCK TABLE instances, providers, events IN ACCESS EXCLUSIVE MODE`, // in the order in which a change takes them
+			`ALTER TABLE events DROP CONSTRAINT events_instance_fkey`,
+			`ALTER TABLE providers DROP CONSTRAINT providers_instance_fkey`,
+		} {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	}
 }
