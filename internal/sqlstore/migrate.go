@@ -6,7 +6,6 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"github.com/pressly/goose/v3"
 )
@@ -25,8 +24,7 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 	if err != nil {
 		return 0, err
 	}
-	p, err := goose.NewProvider(dialect, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithExcludeVersions(o.without),
-		goose.WithGoMigrations(written(dialect, o)...))
+	p, err := goose.NewProvider(dialect, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(append(written(dialect), o.more...)...))
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: migrations: %w", err)
 	}
@@ -44,12 +42,21 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 	return known, nil
 }
 
-// written are the migrations that are not files.
-func written(dialect goose.Dialect, o Options) (all []*goose.Migration) {
-	for version, run := range map[int64]func(context.Context, *sql.Tx) error{5: dropReferences(dialect)} {
-		if !slices.Contains(o.without, version) {
-			all = append(all, goose.NewGoMigration(version, &goose.GoFunc{RunTx: run}, nil))
+// written are the migrations that are not files, for PostgreSQL only.
+func written(dialect goose.Dialect) (all []*goose.Migration) {
+	for version, statements := range map[int64][]string{5: dropReferences, 7: {createChange}} {
+		run := func(ctx context.Context, tx *sql.Tx) error {
+			if dialect != goose.DialectPostgres {
+				return nil
+			}
+			for _, statement := range statements {
+				if _, err := tx.ExecContext(ctx, statement); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
+		all = append(all, goose.NewGoMigration(version, &goose.GoFunc{RunTx: run}, nil))
 	}
 	return all
 }
@@ -57,20 +64,20 @@ func written(dialect goose.Dialect, o Options) (all []*goose.Migration) {
 // dropReferences is migration 5. Whoever adds a provider or an event holds the instance: that PostgreSQL
 // looks for it once more would be a quarter of the price of a change. SQLite takes no constraint away, and
 // its price is small.
-func dropReferences(dialect goose.Dialect) func(context.Context, *sql.Tx) error {
-	return func(ctx context.Context, tx *sql.Tx) error {
-		if dialect != goose.DialectPostgres {
-			return nil
-		}
-		for _, statement := range []string{
-			`LOCK TABLE instances, providers, events IN ACCESS EXCLUSIVE MODE`, // in the order in which a change takes them
-			`ALTER TABLE events DROP CONSTRAINT events_instance_fkey`,
-			`ALTER TABLE providers DROP CONSTRAINT providers_instance_fkey`,
-		} {
-			if _, err := tx.ExecContext(ctx, statement); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+var dropReferences = []string{
+	`LOCK TABLE instances, providers, events IN ACCESS EXCLUSIVE MODE`, // in the order in which a change takes them
+	`ALTER TABLE events DROP CONSTRAINT events_instance_fkey`,
+	`ALTER TABLE providers DROP CONSTRAINT providers_instance_fkey`,
 }
+
+// createChange is migration 7: the form in which changes are sent. It never changes, since programs of the
+// version before send it too: one with other columns has another name.
+const createChange = `CREATE TYPE provider_change AS (
+	instance text, id text, kind text, description text, sender_address text, sender_name text, reply_to text, host text,
+	smtp_user text, auth text, token_endpoint text, client_id text, scopes text, endpoint text, set_by text, prev_user text,
+	prev_set_by text, e_type text, e_token_id text, e_name text, e_protocol text, e_procedure text, e_user_agent text,
+	e_request_id text, e_details text,
+	expect bigint, expect_key bigint, credential_version bigint, key_id bigint, set_at bigint, created bigint, changed bigint,
+	prev_version bigint, prev_key_id bigint, prev_set_at bigint, prev_until bigint, e_at bigint,
+	removal boolean, active boolean, tls boolean,
+	ciphertext bytea, prev_ciphertext bytea)`

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -133,11 +132,15 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 	if err := batch.add(ctx, holdInstances, instancesOf(jobs), nil); err != nil {
 		return err
 	}
-	kinds := applyChanges{one: len(jobs) == 1}
+	changeType, err := changeTypeOf(ctx, conn)
+	if err != nil {
+		return err
+	}
+	var kinds applyChanges
 	rows := make([]*changeRow, len(jobs))
 	for i, j := range jobs {
 		c := j.ask
-		if c.activates() || kinds.one && c.Put != nil && c.Put.State == emailprovider.Active {
+		if c.activates() || len(jobs) == 1 && c.Put != nil && c.Put.State == emailprovider.Active {
 			if err := batch.add(ctx, deactivateFormer, c.former(), nil); err != nil {
 				return err
 			}
@@ -145,12 +148,28 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 		kinds.add(c.Change)
 		rows[i] = &c.row
 	}
-	err := batch.add(ctx, kinds.text(), changeParams(rows), func(made *pgconn.ResultReader) error { return answers(made, jobs) })
+	err = batch.add(ctx, kinds.text(), changeParams(rows, changeType), func(made *pgconn.ResultReader) error { return answers(made, jobs) })
 	if err != nil {
 		return err
 	}
 	return p.committed(conn, batch.run(ctx))
 }
+
+// changeTypeOf returns the object identifier of the type provider_change, which each database has its own of.
+func changeTypeOf(ctx context.Context, conn *pgx.Conn) (uint32, error) {
+	known := conn.PgConn().CustomData()
+	if oid, ok := known[changeTypeKey].(uint32); ok {
+		return oid, nil
+	}
+	var oid uint32
+	if err := conn.QueryRow(ctx, `SELECT 'provider_change'::regtype::oid`).Scan(&oid); err != nil {
+		return 0, err
+	}
+	known[changeTypeKey] = oid
+	return oid, nil
+}
+
+const changeTypeKey = "mailkeep.change"
 
 // instancesOf returns the instances of changes as the argument of holdInstances.
 func instancesOf(jobs []*job[*changing]) (p params) {
@@ -224,7 +243,7 @@ type changeRow struct {
 	bytes   [len(changeBytes)][]byte
 }
 
-// The columns of a change. Those of providers have their names there, those of events begin with e_.
+// The columns of the type provider_change, in its order. Those of providers have their names there, those of events begin with e_.
 var (
 	changeTexts = [...]string{
 		"instance", "id", "kind", "description", "sender_address", "sender_name", "reply_to", "host", "smtp_user", "auth",
@@ -266,74 +285,54 @@ func newChangeRow(c emailprovider.Change) (r changeRow, err error) {
 	return r, nil
 }
 
-// changeParams returns changes as the arguments of applyChanges: arrays of columns, or for one change its
-// columns.
-func changeParams(rows []*changeRow) (p params) {
+// changeParams returns changes as the argument of applyChanges, an array of a composite type.
+func changeParams(rows []*changeRow, changeType uint32) (p params) {
 	size := 0
 	for _, r := range rows {
 		size += r.size()
 	}
-	p.buffer = make([]byte, 0, size+24*(len(changeTexts)+len(changeNumbers)+len(changeFlags)+len(changeBytes)))
-	p.ends = make([]int, 0, len(changeTexts)+len(changeNumbers)+len(changeFlags)+len(changeBytes))
-	if len(rows) == 1 {
-		rows[0].params(&p)
-		return p
+	p.buffer = make([]byte, 0, 20+size)
+	p.array(len(rows), changeType)
+	for _, r := range rows {
+		r.element(&p)
 	}
-	for i := range changeTexts {
-		p.array(len(rows), textType)
-		for _, r := range rows {
-			p.element(r.texts[i])
-		}
-		p.end()
-	}
-	for i := range changeNumbers {
-		p.array(len(rows), int8Type)
-		for _, r := range rows {
-			p.numberElement(r.numbers[i])
-		}
-		p.end()
-	}
-	for i := range changeFlags {
-		p.array(len(rows), boolType)
-		for _, r := range rows {
-			p.flagElement(r.flags[i])
-		}
-		p.end()
-	}
-	for i := range changeBytes {
-		p.array(len(rows), byteaType)
-		for _, r := range rows {
-			p.bytesElement(r.bytes[i])
-		}
-		p.end()
-	}
+	p.end()
 	return p
 }
 
-// params appends the columns of the change.
-func (r *changeRow) params(p *params) {
+// element appends the row as an element: how many columns it has, and each with its type.
+func (r *changeRow) element(p *params) {
+	p.word(uint32(r.size() - 4))
+	p.word(uint32(len(r.texts) + len(r.numbers) + len(r.flags) + len(r.bytes)))
 	for _, v := range r.texts {
-		p.text(v)
+		p.word(textType)
+		p.element(v)
 	}
 	for _, v := range r.numbers {
-		p.number(v)
+		p.word(int8Type)
+		p.word(8)
+		p.buffer = binary.BigEndian.AppendUint64(p.buffer, uint64(v))
 	}
 	for _, v := range r.flags {
-		p.flag(v)
+		p.word(boolType)
+		p.word(1)
+		p.buffer = append(p.buffer, flagByte(v))
 	}
 	for _, v := range r.bytes {
-		p.bytes(v)
+		p.word(byteaType)
+		p.word(uint32(len(v)))
+		p.buffer = append(p.buffer, v...)
 	}
 }
 
-// size returns how many bytes the row takes in arrays.
+// size returns how many bytes the row takes as an element.
 func (r *changeRow) size() int {
-	n := 4*len(r.texts) + 12*len(r.numbers) + 5*len(r.flags)
+	n := 8 + 8*len(r.texts) + 16*len(r.numbers) + 9*len(r.flags) + 8*len(r.bytes)
 	for _, v := range r.texts {
 		n += len(v)
 	}
 	for _, v := range r.bytes {
-		n += 4 + len(v)
+		n += len(v)
 	}
 	return n
 }
@@ -344,10 +343,7 @@ var nullable = []string{"key_id", "ciphertext", "prev_version", "prev_key_id", "
 // applyChanges makes those of many changes that fit, with their events, and answers for each its number
 // from 1, its sequence, 0 if it does not fit, and whether its instance exists. Parts that the changes at
 // hand have no use for are left out: each costs, used or not.
-type applyChanges struct {
-	additions, updates, removals bool
-	one                          bool // a change, which comes as values, not as arrays
-}
+type applyChanges struct{ additions, updates, removals bool }
 
 var applyTexts sync.Map // of applyChanges
 
@@ -373,41 +369,22 @@ func (a applyChanges) text() string {
 }
 
 func (a applyChanges) compose() string {
-	var params, columns, written, values []string
-	column := func(kind string, names ...string) {
-		for _, name := range names {
-			columns = append(columns, name)
-			param := "$" + strconv.Itoa(len(columns)) + "::" + kind
-			if a.one {
-				param += " AS " + name
-			} else {
-				param += "[]"
-			}
-			params = append(params, param)
-			if strings.HasPrefix(name, "e_") || slices.Contains([]string{"instance", "id", "kind", "created", "expect", "expect_key", "removal"}, name) {
-				continue
-			}
-			written = append(written, name)
-			values = append(values, stored(name))
+	var written, values []string
+	columns := slices.Concat(changeTexts[:], changeNumbers[:], changeFlags[:], changeBytes[:])
+	for _, name := range columns {
+		if strings.HasPrefix(name, "e_") || slices.Contains([]string{"instance", "id", "kind", "created", "expect", "expect_key", "removal"}, name) {
+			continue
 		}
-	}
-	column("text", changeTexts[:]...)
-	column("bigint", changeNumbers[:]...)
-	column("boolean", changeFlags[:]...)
-	column("bytea", changeBytes[:]...)
-	changes := `unnest(` + strings.Join(params, ", ") + `) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)`
-	number := `count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n)`
-	if a.one {
-		changes = `(SELECT ` + strings.Join(params, ", ") + `, 1::bigint AS n) AS c`
-		number = `1`
+		written = append(written, name)
+		values = append(values, stored(name))
 	}
 	set, from := strings.Join(written, ", "), strings.Join(values, ", ")
 	text := `WITH c AS (
 			SELECT c.*, i.sequence AS last, COALESCE(` + fitting + `, FALSE) AND i.id IS NOT NULL AS fits
-			FROM ` + changes + `
+			FROM unnest($1::provider_change[]) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)
 			LEFT JOIN instances AS i ON i.id = c.instance LEFT JOIN providers AS p ON p.instance = c.instance AND p.id = c.id
 		), ok AS MATERIALIZED (
-			SELECT *, last + ` + number + ` AS seq FROM c
+			SELECT *, last + count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n) AS seq FROM c
 		), recorded AS (
 			INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details)
 			SELECT instance, seq, e_type, id, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details FROM ok WHERE fits

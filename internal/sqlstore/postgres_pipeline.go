@@ -92,18 +92,8 @@ func (p *params) text(v string) {
 	p.end()
 }
 
-func (p *params) bytes(v []byte) {
-	p.buffer = append(p.buffer, v...)
-	p.end()
-}
-
 func (p *params) number(v int64) {
 	p.buffer = binary.BigEndian.AppendUint64(p.buffer, uint64(v))
-	p.end()
-}
-
-func (p *params) flag(v bool) {
-	p.buffer = append(p.buffer, flagByte(v))
 	p.end()
 }
 
@@ -125,23 +115,13 @@ const (
 // array begins an array of n elements of a type, which must follow, and then end.
 func (p *params) array(n int, of uint32) {
 	for _, word := range []uint32{1 /* dimension */, 0 /* NULLs */, of, uint32(n), 1 /* lower bound */} {
-		p.buffer = binary.BigEndian.AppendUint32(p.buffer, word)
+		p.word(word)
 	}
 }
 
+func (p *params) word(v uint32) { p.buffer = binary.BigEndian.AppendUint32(p.buffer, v) }
+
 func (p *params) element(v string) {
-	p.buffer = append(binary.BigEndian.AppendUint32(p.buffer, uint32(len(v))), v...)
-}
-
-func (p *params) bytesElement(v []byte) {
-	p.buffer = append(binary.BigEndian.AppendUint32(p.buffer, uint32(len(v))), v...)
-}
-
-func (p *params) numberElement(v int64) {
-	p.buffer = binary.BigEndian.AppendUint32(p.buffer, 8)
-	p.buffer = binary.BigEndian.AppendUint64(p.buffer, uint64(v))
-}
-
-func (p *params) flagElement(v bool) {
-	p.buffer = append(binary.BigEndian.AppendUint32(p.buffer, 1), flagByte(v))
+	p.word(uint32(len(v)))
+	p.buffer = append(p.buffer, v...)
 }

@@ -37,8 +37,8 @@ type Options struct {
 	// Log is told what operators should know of the database; nil is nobody.
 	Log *slog.Logger
 
-	// without are migrations that this program is not to know, as if it were an older one.
-	without []int64
+	// more are migrations that this program knows besides its own, as if it were a newer one.
+	more []*goose.Migration
 }
 
 // OpenSQLite opens the database file at path, makes it if there is none, and brings its schema up
