@@ -15,12 +15,15 @@ type setting struct {
 	durability bool   // Options.UnsafeDurability allows other values
 }
 
+// busyTimeout is how long SQLite waits for a lock, in milliseconds.
+const busyTimeout = "5000"
+
 // settings are taken in this order: busy_timeout (milliseconds) first, since the others may have to
 // wait for a lock. journal_mode and synchronous make an acknowledged change survive a power cut,
 // secure_delete overwrites removed secrets, trusted_schema and mmap_size keep a tampered file from
 // running functions and an I/O error from being a signal.
 var settings = []setting{
-	{name: "busy_timeout", value: "5000", reads: "5000"},
+	{name: "busy_timeout", value: busyTimeout, reads: busyTimeout},
 	{name: "journal_mode", value: "WAL", reads: "wal", durability: true},
 	{name: "synchronous", value: "FULL", reads: "2", durability: true},
 	{name: "foreign_keys", value: "ON", reads: "1"},

@@ -68,6 +68,7 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 		providers: new(cache[providerKey, providerRow]), tokens: new(cache[[32]byte, auth.Token]),
 	}
 	engine.queue.run = engine.commitBatch
+	engine.eraser.again = eraseAgain
 	db := &DB{reader: reader, engine: engine, now: o.Now}
 	if db.now == nil {
 		db.now = time.Now

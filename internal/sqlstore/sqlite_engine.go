@@ -26,6 +26,7 @@ type sqliteEngine struct {
 	patience time.Duration // for a whole write, waiting included
 	classify func(error) class
 	alone    sync.Mutex
+	eraser   eraser
 
 	providers *cache[providerKey, providerRow]
 	tokens    *cache[[32]byte, auth.Token] // by hash
@@ -135,13 +136,6 @@ func (s *sqliteEngine) cacheOf(c cached) interface{ drop(writes int) } {
 		return s.tokens
 	}
 	return nil
-}
-
-// erase moves the write-ahead log into the database, where secure_delete has overwritten what was
-// deleted, and empties it.
-func (s *sqliteEngine) erase(ctx context.Context) error {
-	_, err := s.writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
-	return err
 }
 
 func (s *sqliteEngine) class(err error) class { return s.classify(err) }
