@@ -41,7 +41,7 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{path, lock}
-	if err := d.removeTemps(); err != nil {
+	if err := d.RemoveTemps(); err != nil {
 		return nil, errors.Join(fmt.Errorf("data folder: %w", err), d.Close())
 	}
 	return d, nil
@@ -51,7 +51,7 @@ func Open(path string) (*Dir, error) {
 func makePrivate(path string) error {
 	switch err := os.Mkdir(path, 0o700); {
 	case err == nil:
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := SyncDir(filepath.Dir(path)); err != nil {
 			return err
 		}
 	case errors.Is(err, fs.ErrNotExist):
@@ -135,8 +135,12 @@ func holder(lock *os.File) string {
 	return fmt.Sprintf(" (pid %d)", pid)
 }
 
-// removeTemps removes files that a crash kept from getting their names.
-func (d *Dir) removeTemps() error {
+// TempName returns the name of a file that is not ready yet: until Rename gives it another one, it is
+// removed when the folder is next opened, and so is what SQLite has put beside it.
+func TempName(name string) string { return tempPrefix + name }
+
+// RemoveTemps removes files that never got their names.
+func (d *Dir) RemoveTemps() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return err

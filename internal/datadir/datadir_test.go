@@ -262,3 +262,38 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+func TestRename(t *testing.T) {
+	d := open(t, t.TempDir())
+	for name, content := range map[string]string{"old": "old", "other": "other"} {
+		if err := d.WriteFile(name, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	temp := TempName("new")
+	if err := os.WriteFile(d.Path(temp), []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		from, to string
+		want     error
+	}{
+		{"old", "other", fs.ErrExist},
+		{"none", "other", fs.ErrNotExist},
+		{"none", "name", fs.ErrNotExist},
+		{"old", "../name", fs.ErrInvalid},
+		{"../old", "name", fs.ErrInvalid},
+		{lockName, "name", fs.ErrInvalid},
+		{"old", lockName, fs.ErrInvalid},
+		{"old", "former", nil},
+		{temp, "old", nil},
+	} {
+		if err := d.Rename(c.from, c.to); !errors.Is(err, c.want) {
+			t.Errorf("Rename %s to %s: %v, want %v", c.from, c.to, err, c.want)
+		}
+	}
+	for name, content := range map[string]string{"former": "old", "old": "new", "other": "other"} {
+		wantFile(t, d, name, content)
+	}
+	wantNames(t, d, "former", "old", "other")
+}

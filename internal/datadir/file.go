@@ -55,7 +55,7 @@ func WriteFile(path string, data []byte) error {
 	if err := os.Rename(temp, path); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 func writeTemp(dir string, data []byte) (path string, err error) {
@@ -78,7 +78,32 @@ func checkName(name string) error {
 	return nil
 }
 
-func syncDir(path string) error {
+// Rename gives a file in the folder another name, durably. What has that name already is not replaced:
+// that is fs.ErrExist. A file that does not exist is fs.ErrNotExist.
+func (d *Dir) Rename(from, to string) error {
+	if err := checkName(to); err != nil {
+		return err
+	}
+	if from != filepath.Base(from) || from == lockName {
+		return fmt.Errorf("data folder: file name %q: %w", from, fs.ErrInvalid)
+	}
+	if _, err := os.Lstat(d.Path(from)); err != nil {
+		return err
+	}
+	switch _, err := os.Lstat(d.Path(to)); {
+	case err == nil:
+		return fmt.Errorf("%s: %w", d.Path(to), fs.ErrExist)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := os.Rename(d.Path(from), d.Path(to)); err != nil {
+		return err
+	}
+	return SyncDir(d.path)
+}
+
+// SyncDir makes the names of files in a folder survive a power cut.
+func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err
