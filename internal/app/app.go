@@ -102,7 +102,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	options := sqlstore.Options{Settings: c.StoreSettings, UnsafeDurability: c.UnsafeDurability, Now: c.Now, Log: c.Log}
 	embedded := c.DatabaseURL.Empty()
 	if embedded {
-		a.db, err = sqlstore.OpenSQLite(ctx, a.dir.Path(databaseFile), options)
+		a.db, err = openDatabase(ctx, a.dir, options)
 	} else {
 		a.db, err = sqlstore.OpenPostgres(ctx, c.DatabaseURL.Reveal(), options)
 	}

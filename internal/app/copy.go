@@ -48,14 +48,15 @@ func AbandonCopy(ctx context.Context, dataDir string) (was bool, err error) {
 
 // openEmbedded opens the embedded store of a data folder that has one.
 func openEmbedded(ctx context.Context, dataDir string) (*datadir.Dir, *sqlstore.DB, error) {
-	if _, err := os.Stat(filepath.Join(dataDir, databaseFile)); errors.Is(err, fs.ErrNotExist) {
+	pending, _ := pendingRestore(dataDir) // which is finished below
+	if _, err := os.Stat(filepath.Join(dataDir, databaseFile)); errors.Is(err, fs.ErrNotExist) && pending == "" {
 		return nil, nil, fmt.Errorf("%s has no database: --from must name the data folder of a service that ran without --database-url", dataDir)
 	}
 	dir, err := datadir.Open(dataDir)
 	if err != nil {
 		return nil, nil, err
 	}
-	db, err := sqlstore.OpenSQLite(ctx, dir.Path(databaseFile), sqlstore.Options{})
+	db, err := openDatabase(ctx, dir, sqlstore.Options{})
 	if err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}

@@ -32,11 +32,15 @@ const (
 const childLease = 3 * time.Second
 
 func TestMain(m *testing.M) {
-	dir := os.Getenv(childVariable)
-	if dir == "" {
+	var err error
+	if errand := errands[os.Getenv(errandVariable)]; errand != nil {
+		err = errand(os.Args[1:])
+	} else if dir := os.Getenv(childVariable); dir != "" {
+		err = serve(dir, flaws[os.Getenv(flawVariable)])
+	} else {
 		pgtest.Main(m)
 	}
-	if err := serve(dir, flaws[os.Getenv(flawVariable)]); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
