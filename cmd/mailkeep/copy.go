@@ -4,11 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"time"
-
-	"golang.org/x/term"
 
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/secret"
@@ -36,7 +31,7 @@ func (c *copyCommand) Run(ctx context.Context, s streams) error {
 	if c.To == "" {
 		return errors.New("--to must name the PostgreSQL database")
 	}
-	bar := newProgressBar(s.err)
+	bar := newProgress(s.err)
 	rows, err := app.Copy(ctx, c.From, secret.New(c.To), bar.show)
 	bar.clear()
 	if err != nil {
@@ -56,38 +51,4 @@ func (c *copyCommand) abandon(ctx context.Context, s streams) error {
 	}
 	fmt.Fprintf(s.out, "the store in %s can be served again; see that no service runs on the copy\n", c.From)
 	return nil
-}
-
-// progressBar is one line on a terminal that is drawn again and again; elsewhere it is nothing.
-type progressBar struct {
-	to    io.Writer
-	on    bool
-	drawn time.Time
-}
-
-// redraw is how long a line is left as it is.
-const redraw = 100 * time.Millisecond
-
-func newProgressBar(to io.Writer) *progressBar {
-	f, ok := to.(*os.File)
-	return &progressBar{to: to, on: ok && term.IsTerminal(int(f.Fd()))}
-}
-
-func (b *progressBar) show(what string, done, all int64) {
-	if !b.on || time.Since(b.drawn) < redraw {
-		return
-	}
-	b.drawn = time.Now()
-	const width = 30
-	share := float64(done) / float64(max(all, 1))
-	filled := int(share * width)
-	fmt.Fprintf(b.to, "\r\x1b[K[%-*s] %3.0f%% %s", width, stripes[:filled], 100*share, what)
-}
-
-const stripes = "##############################"
-
-func (b *progressBar) clear() {
-	if b.on {
-		fmt.Fprint(b.to, "\r\x1b[K")
-	}
 }

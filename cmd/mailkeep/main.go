@@ -1,5 +1,5 @@
 // Command mailkeep keeps email providers and sends mail through the active one. `mailkeep serve`
-// is the service; every other command is a client of its API.
+// is the service, backup and restore work on its data folder; every other command is a client of its API.
 package main
 
 import (
@@ -18,6 +18,8 @@ type commands struct {
 	Message    messageCommands   `cmd:"" help:"Send mail, and see what became of it."`
 	Token      tokenCommands     `cmd:"" help:"Make, list and revoke API tokens."`
 	Keys       keysCommands      `cmd:"" help:"Care for the keys that secrets are sealed with."`
+	Backup     backupCommand     `cmd:"" help:"Copy the database of a running or stopped service into a file."`
+	Restore    restoreCommand    `cmd:"" help:"Put the database of a backup into a data folder."`
 	Deprecated deprecatedCommand `cmd:"" help:"List who still calls deprecated methods."`
 	Migrate    migrateCommand    `cmd:"" help:"Bring the schema of a PostgreSQL database up to date, and nothing else."`
 	Copy       copyCommand       `cmd:"" help:"Move an embedded store into PostgreSQL."`
@@ -37,7 +39,7 @@ func run(ctx context.Context, args []string, io streams) int {
 	parser, err := kong.New(&c,
 		kong.Name("mailkeep"),
 		kong.Description("Keeps email providers, and sends mail through the active one.\n\n"+
-			"Start with `mailkeep serve --demo`. Commands other than serve find a service on this machine "+
+			"Start with `mailkeep serve --demo`. Commands that call a service find one on this machine "+
 			"through its data folder; --url and --token-file name another."),
 		kong.Writers(io.out, io.err),
 		kong.Exit(func(code int) { status = code }),
