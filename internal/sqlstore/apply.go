@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -12,15 +11,17 @@ import (
 const (
 	updateSequence = `UPDATE instances SET sequence = sequence + 1 WHERE id = $1 RETURNING sequence`
 
-	updateFormerActive = `UPDATE providers SET active = FALSE, changed = $3, sequence = $4
+	updateFormerActive = `UPDATE providers SET active = FALSE, changed = $3,
+			sequence = (SELECT sequence + 1 FROM instances WHERE id = $1)
 		WHERE instance = $1 AND active AND id <> $2`
 
 	insertProvider = `INSERT INTO providers (active, description, sender_address, sender_name, reply_to,
 			host, tls, smtp_user, auth, token_endpoint, client_id, scopes, endpoint, credential_version,
-			key_id, ciphertext, set_at, set_by, changed, sequence, prev_version, prev_key_id,
-			prev_ciphertext, prev_user, prev_set_at, prev_set_by, prev_until, instance, id, kind, created)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-			$20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)
+			key_id, ciphertext, set_at, set_by, changed, prev_version, prev_key_id,
+			prev_ciphertext, prev_user, prev_set_at, prev_set_by, prev_until, instance, id, kind, created, sequence)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+			$20, $21, $22, $23, $24, $25, $26, id, $28, $29, $30, sequence + 1
+		FROM instances WHERE id = $27
 		ON CONFLICT (instance, id) DO NOTHING`
 
 	// Neither kind nor created ever change; leaving them out spares an index. A previous credential
@@ -29,10 +30,11 @@ const (
 			sender_name = $4, reply_to = $5, host = $6, tls = $7, smtp_user = $8, auth = $9,
 			token_endpoint = $10, client_id = $11, scopes = $12, endpoint = $13,
 			credential_version = $14, key_id = $15, ciphertext = $16, set_at = $17, set_by = $18,
-			changed = $19, sequence = $20, prev_version = $21, prev_key_id = $22, prev_ciphertext = $23,
-			prev_user = $24, prev_set_at = $25, prev_set_by = $26, prev_until = $27
-		WHERE instance = $28 AND id = $29 AND sequence = $30 AND COALESCE(key_id, 0) = $31
-			AND ($21 IS NULL OR prev_version = $21 OR credential_version = $21)`
+			changed = $19, prev_version = $20, prev_key_id = $21, prev_ciphertext = $22,
+			prev_user = $23, prev_set_at = $24, prev_set_by = $25, prev_until = $26,
+			sequence = (SELECT sequence + 1 FROM instances WHERE id = $27)
+		WHERE instance = $27 AND id = $28 AND sequence = $29 AND COALESCE(key_id, 0) = $30
+			AND ($20 IS NULL OR prev_version = $20 OR credential_version = $20)`
 
 	deleteProvider = `DELETE FROM providers WHERE instance = $1 AND id = $2 AND sequence = $3`
 )
@@ -73,51 +75,64 @@ func checkChange(c emailprovider.Change) error {
 	return nil
 }
 
-// apply makes one change in a transaction that may hold others; after an error the caller undoes
-// what was done since before the call.
+// apply makes one change in a transaction of SQLite that may hold others; after an error the caller undoes
+// what was done since before the call. What can be refused goes first, so that there mostly is nothing.
 func apply(l *line, c emailprovider.Change) (sequence uint64, err error) {
 	e := c.Event
-	next, err := l.number(updateSequence, e.Instance)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("sqlstore: no instance %q", e.Instance)
+	if c.Put == nil {
+		err = l.execOne(emailprovider.ErrConflict, deleteProvider, e.Instance, e.ProviderID, signed(c.Expect))
+	} else {
+		err = put(l, c)
 	}
+	if err != nil {
+		return 0, err
+	}
+	next, err := l.number(updateSequence, e.Instance)
 	if err != nil {
 		return 0, err
 	}
 	e.Sequence = uint64(next)
-	if c.Put == nil {
-		err = l.execOne(emailprovider.ErrConflict, deleteProvider, e.Instance, e.ProviderID, signed(c.Expect))
-	} else {
-		err = put(l, c, next)
-	}
-	if err != nil {
-		return 0, err
-	}
 	return e.Sequence, record(l, e)
 }
 
 // put writes c.Put, which may take the place of the active provider.
-func put(l *line, c emailprovider.Change, sequence int64) error {
+func put(l *line, c emailprovider.Change) error {
 	p := c.Put
 	r, err := newProviderRow(p)
 	if err != nil {
 		return err
 	}
 	if r.active {
-		if _, err := l.exec(updateFormerActive, p.Instance, p.ID, r.changed, sequence); err != nil {
+		if _, err := l.exec(updateFormerActive, p.Instance, p.ID, r.changed); err != nil {
 			return err
 		}
 	}
 	keyID, ciphertext := r.secret()
-	args := append(make([]any, 0, 31),
+	args := append(make([]any, 0, 30),
 		r.active, r.description, r.senderAddress, r.senderName, r.replyTo, r.host, r.tls, r.user,
 		r.auth, r.tokenEndpoint, r.clientID, r.scopes, r.endpoint, r.credentialVersion, keyID,
-		ciphertext, r.setAt, r.setBy, r.changed, sequence)
+		ciphertext, r.setAt, r.setBy, r.changed)
 	args = append(r.previous.columns(args), p.Instance, p.ID)
 	if c.Expect == 0 {
 		args = append(args, r.kind, r.created)
-		return l.execOne(emailprovider.ErrIDTaken, insertProvider, args...)
+		err := l.execOne(emailprovider.ErrIDTaken, insertProvider, args...)
+		if errors.Is(err, emailprovider.ErrIDTaken) {
+			return idTaken(l, p.Instance)
+		}
+		return err
 	}
 	args = append(args, signed(c.Expect), c.ExpectKey)
 	return l.execOne(emailprovider.ErrConflict, updateProvider, args...)
+}
+
+// idTaken says why nothing was added: there is no instance, or the id is taken.
+func idTaken(l *line, instance string) error {
+	there, err := l.exists(selectSequence, instance)
+	switch {
+	case err != nil:
+		return err
+	case !there:
+		return fmt.Errorf("sqlstore: no instance %q", instance)
+	}
+	return emailprovider.ErrIDTaken
 }

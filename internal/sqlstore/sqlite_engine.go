@@ -67,7 +67,7 @@ func (s *sqliteEngine) close() error { return s.writer.Close() }
 
 func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
 	var sequence uint64
-	err := s.write(ctx, write{of: cachedProviders, do: func(l *line) (err error) {
+	err := s.write(ctx, write{of: cachedProviders, clean: true, do: func(l *line) (err error) {
 		sequence, err = apply(l, c)
 		return err
 	}})
