@@ -23,7 +23,7 @@ type suite struct {
 }
 
 var suites = []suite{
-	{"go test, with the race detector", []string{"go", "test", "-race", "-json", "./..."}, countGo},
+	{"go test, with the race detector", []string{"go", "test", "-race", "-timeout=30m", "-json", "./..."}, countGo},
 	{"the promises at full length", []string{
 		"env", "MAILKEEP_PROVE=1", "go", "test", "-count=1", "-json", "-run", "^TestFreshness$", "./internal/app",
 	}, countGo},
