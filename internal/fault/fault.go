@@ -83,6 +83,12 @@ func (e *Error) Error() string {
 	return e.Message() + ": " + e.cause.Error()
 }
 
+// Is reports whether target is the same failure, whatever the cause.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && e.Kind == t.Kind && e.ID == t.ID && e.Text == t.Text
+}
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 

@@ -135,8 +135,12 @@ func (p *postgresEngine) message(ctx context.Context, instance, id string) scann
 	return p.row(ctx, selectMessage, instance, id)
 }
 
-// class implements engine by the SQLSTATE, or its first two characters (PostgreSQL, appendix A).
+// class implements engine by the SQLSTATE, or its first two characters (PostgreSQL, appendix A). What has
+// made an outcome unknown has no class: nothing that has one may be done again for it.
 func (p *postgresEngine) class(err error) class {
+	if errors.Is(err, errOutcomeUnknown) {
+		return otherError
+	}
 	var server *pgconn.PgError
 	if !errors.As(err, &server) {
 		if err != nil && lost(err) {
