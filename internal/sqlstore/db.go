@@ -42,19 +42,6 @@ func (db *DB) AddInstance(ctx context.Context, id string) error {
 	})
 }
 
-// snapshot runs f in a transaction that reads everything as of one moment.
-func (db *DB) snapshot(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := db.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
-	if err != nil {
-		return db.failed(ctx, err)
-	}
-	defer func() { _ = tx.Rollback() }() // Nothing was written.
-	if err := f(tx); err != nil {
-		return db.failed(ctx, err)
-	}
-	return nil
-}
-
 // micros is how a time is stored: microseconds since 1970, and 0 for the zero time.
 func micros(t time.Time) int64 {
 	if t.IsZero() {

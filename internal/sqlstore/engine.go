@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -12,6 +13,9 @@ import (
 type engine interface {
 	// class says what kind of failure err is.
 	class(err error) class
+
+	// read runs f, which only reads and may run again, on what it is given of the pool.
+	read(ctx context.Context, pool *sql.DB, f func(context.Context, reader) error) error
 
 	// write makes a change durable. When it returns an error nothing has changed, except for
 	// errOutcomeUnknown. ctx and the store's patience bound the wait for it to begin, the patience

@@ -50,15 +50,10 @@ func (db *DB) Events(ctx context.Context, instance, providerID string, after uin
 	if providerID != "" {
 		query, args = eventsOfOne, append(args, providerID)
 	}
-	rows, err := db.reader.QueryContext(ctx, query, args...)
-	events, err := collect(rows, err, func() (emailprovider.Event, error) {
+	return all(ctx, db, func(row scanner) (emailprovider.Event, error) {
 		e := emailprovider.Event{Instance: instance}
-		return e, scanEvent(rows, &e)
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return events, nil
+		return e, scanEvent(row, &e)
+	}, query, args...)
 }
 
 func scanEvent(from scanner, e *emailprovider.Event) error {

@@ -13,14 +13,9 @@ const (
 
 // KeyChecks implements seal.Checks.
 func (db *DB) KeyChecks(ctx context.Context) ([]emailprovider.Sealed, error) {
-	rows, err := db.reader.QueryContext(ctx, selectKeyChecks)
-	checks, err := collect(rows, err, func() (s emailprovider.Sealed, err error) {
-		return s, rows.Scan(&s.KeyID, &s.Ciphertext)
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return checks, nil
+	return all(ctx, db, func(row scanner) (s emailprovider.Sealed, err error) {
+		return s, row.Scan(&s.KeyID, &s.Ciphertext)
+	}, selectKeyChecks)
 }
 
 // AddKeyCheck implements seal.Checks.

@@ -114,13 +114,13 @@ func (db *DB) Message(ctx context.Context, instance, id string) (outbox.Message,
 
 // MessageByKey implements outbox.Store.
 func (db *DB) MessageByKey(ctx context.Context, instance, key string) (outbox.Message, error) {
-	m, err := scanMessage(db.reader.QueryRowContext(ctx, selectMessageByKey, instance, key), instance)
+	m, err := scanMessage(db.one(ctx, selectMessageByKey, instance, key), instance)
 	return m, db.foundOr(ctx, err)
 }
 
 // Content implements outbox.Store.
 func (db *DB) Content(ctx context.Context, instance, id string) (s outbox.Sealed, err error) {
-	err = db.reader.QueryRowContext(ctx, selectContent, instance, id).Scan(&s.KeyID, &s.Ciphertext)
+	err = db.one(ctx, selectContent, instance, id).Scan(&s.KeyID, &s.Ciphertext)
 	return s, db.foundOr(ctx, err)
 }
 

@@ -33,21 +33,16 @@ const (
 
 // Attempts implements outbox.Store.
 func (db *DB) Attempts(ctx context.Context, instance, id string) ([]outbox.Attempt, error) {
-	rows, err := db.reader.QueryContext(ctx, selectAttempts, instance, id)
-	attempts, err := collect(rows, err, func() (outbox.Attempt, error) {
+	return all(ctx, db, func(row scanner) (outbox.Attempt, error) {
 		var (
 			number int
 			record []byte
 		)
-		if err := rows.Scan(&number, &record); err != nil {
+		if err := row.Scan(&number, &record); err != nil {
 			return outbox.Attempt{}, err
 		}
 		return parseAttempt(number, record)
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return attempts, nil
+	}, selectAttempts, instance, id)
 }
 
 // change reads a mail, runs f on it, and writes what f writes.

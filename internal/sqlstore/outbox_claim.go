@@ -232,15 +232,11 @@ func (db *DB) ReleaseClaims(ctx context.Context) error {
 
 // Waiting implements outbox.Queue.
 func (db *DB) Waiting(ctx context.Context) ([]outbox.Wait, error) {
-	rows, err := db.reader.QueryContext(ctx, selectWaiting)
-	all, err := collect(rows, err, func() (w outbox.Wait, err error) {
+	waits, err := all(ctx, db, func(row scanner) (w outbox.Wait, err error) {
 		var due int64
-		err = rows.Scan(&w.Instance, &due)
+		err = row.Scan(&w.Instance, &due)
 		w.Due = fromMicros(due)
 		return w, err
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return slices.DeleteFunc(all, func(w outbox.Wait) bool { return w.Due.IsZero() }), nil
+	}, selectWaiting)
+	return slices.DeleteFunc(waits, func(w outbox.Wait) bool { return w.Due.IsZero() }), err
 }

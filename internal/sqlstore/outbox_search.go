@@ -119,17 +119,16 @@ func values(states []outbox.State) (all []any) {
 
 // Messages implements outbox.Store.
 func (db *DB) Messages(ctx context.Context, instance string, f outbox.Filter) ([]outbox.Message, error) {
-	var all []outbox.Message
+	var mails []outbox.Message
 	for _, s := range searches(instance, f) {
 		query, args := s.limited(f.Limit)
-		rows, err := db.reader.QueryContext(ctx, query, args...)
-		found, err := collect(rows, err, func() (outbox.Message, error) { return scanMessage(rows, instance) })
+		found, err := all(ctx, db, func(row scanner) (outbox.Message, error) { return scanMessage(row, instance) }, query, args...)
 		if err != nil {
-			return nil, db.failed(ctx, err)
+			return nil, err
 		}
-		all = append(all, found...)
+		mails = append(mails, found...)
 	}
-	slices.SortFunc(all, func(a, b outbox.Message) int { return cmp.Compare(b.ID, a.ID) })
-	all = slices.CompactFunc(all, func(a, b outbox.Message) bool { return a.ID == b.ID })
-	return all[:min(f.Limit, len(all))], nil
+	slices.SortFunc(mails, func(a, b outbox.Message) int { return cmp.Compare(b.ID, a.ID) })
+	mails = slices.CompactFunc(mails, func(a, b outbox.Message) bool { return a.ID == b.ID })
+	return mails[:min(f.Limit, len(mails))], nil
 }

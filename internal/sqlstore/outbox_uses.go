@@ -39,19 +39,14 @@ const (
 
 // CredentialUses implements outbox.Store.
 func (db *DB) CredentialUses(ctx context.Context, instance, providerID string, limit int) ([]outbox.Use, error) {
-	rows, err := db.reader.QueryContext(ctx, selectCredentialUses, instance, providerID, limit)
-	uses, err := collect(rows, err, func() (u outbox.Use, err error) {
+	return all(ctx, db, func(row scanner) (u outbox.Use, err error) {
 		var first, success, failure, probe, cert int64
-		err = rows.Scan(&u.Version, &first, &success, &failure, &u.FailureStep, &u.FailureCode, &u.FailureText,
+		err = row.Scan(&u.Version, &first, &success, &failure, &u.FailureStep, &u.FailureCode, &u.FailureText,
 			&u.Mails, &u.Failures, &probe, &cert)
 		u.FirstUsed, u.LastSuccess, u.LastFailure = fromMicros(first), fromMicros(success), fromMicros(failure)
 		u.Probe, u.CertExpires = fromMicros(probe), fromMicros(cert)
 		return u, err
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return uses, nil
+	}, selectCredentialUses, instance, providerID, limit)
 }
 
 // credentialUses sums up what settlements say of credentials.

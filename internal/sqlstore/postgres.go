@@ -24,6 +24,9 @@ const (
 	// connectTimeout bounds the connection to each host, if the URL has no connect_timeout.
 	connectTimeout = 2 * time.Second
 
+	// pingTimeout is how long a connection that was not used for a while may take to show that it lives.
+	pingTimeout = time.Second
+
 	// connections is how many a process has at most, if the URL has no pool_max_conns: callers share
 	// round trips, so that few serve many.
 	connections = 12
@@ -57,6 +60,7 @@ func OpenPostgres(ctx context.Context, url string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: PostgreSQL: %w", err)
 	}
+	f.connections.use(pool)
 	db := &DB{reader: stdlib.OpenDBFromPool(pool), engine: newPostgres(pool, f), now: o.Now}
 	if db.now == nil {
 		db.now = time.Now
@@ -64,7 +68,7 @@ func OpenPostgres(ctx context.Context, url string, o Options) (*DB, error) {
 	if _, err := migratePostgres(ctx, config, o); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	f.patrol()
+	f.survey.patrol()
 	return db, nil
 }
 
@@ -74,7 +78,7 @@ func MigratePostgres(ctx context.Context, url string, o Options) (version int64,
 	if err != nil {
 		return 0, err
 	}
-	defer f.close()
+	defer f.survey.close()
 	return migratePostgres(ctx, config, o)
 }
 
@@ -95,12 +99,14 @@ func postgresConfig(url string, o Options) (*pgxpool.Config, *fence, error) {
 	if !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = connections
 	}
-	config.PingTimeout = connectTimeout
+	config.MaxConns = max(config.MaxConns, 2) // who sets something up has one, and what it does takes another
+	config.PingTimeout = pingTimeout
 	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	f := &fence{hosts: hostsOf(c), unsafe: o.UnsafeDurability, log: log}
+	f := &fence{unsafe: o.UnsafeDurability, log: log}
+	f.survey.init(hostsOf(c), c.ConnectTimeout, f.admit, log)
 	f.guard(config)
 	return config, f, nil
 }

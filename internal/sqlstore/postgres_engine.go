@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -40,7 +41,7 @@ func (p *postgresEngine) setUp(ctx context.Context, f func() error) error {
 }
 
 func (p *postgresEngine) close() error {
-	p.fence.close()
+	p.fence.survey.close()
 	p.pool.Close()
 	return nil
 }
@@ -174,5 +175,5 @@ func lost(err error) bool {
 	var connecting *pgconn.ConnectError
 	var refused *refusal
 	return errors.As(err, &connecting) || errors.As(err, &refused) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
-		isNetwork(err)
+		errors.Is(err, driver.ErrBadConn) || isNetwork(err)
 }

@@ -2,24 +2,14 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-)
-
-const (
-	// patrolInterval is how often a process with several hosts looks at all of them.
-	patrolInterval = 2 * time.Second
-	// glance bounds the look at one host.
-	glance = time.Second
 )
 
 // fence keeps a process from servers that must not be believed: standbys, servers that don't keep what
@@ -27,18 +17,18 @@ const (
 // timeline with a higher number; a server with a lower one than was ever seen is refused, and so are
 // connections to it that are open already.
 type fence struct {
-	hosts  []*pgconn.Config // one each
-	unsafe bool             // settings that may lose acknowledged changes are taken
-	log    *slog.Logger
+	unsafe      bool // settings that may lose acknowledged changes are taken
+	log         *slog.Logger
+	connections renewing
+	survey      survey // of all hosts, if there are several
 
 	mu       sync.Mutex
-	system   string                    // the system identifier: which cluster it is
-	timeline uint32                    // the highest seen
-	said     map[*pgconn.Config]string // why a host is not used
-
-	stop context.CancelFunc // ends patrol
-	over sync.WaitGroup
+	system   string // the system identifier: which cluster it is
+	timeline uint32 // the highest seen
 }
+
+// standby is why most servers are refused.
+const standby = "the server takes no changes: it is a standby, or read-only"
 
 // refusal is why a server is not believed. It holds nothing secret.
 type refusal struct{ why string }
@@ -77,9 +67,19 @@ func (f *fence) guard(config *pgxpool.Config) {
 	config.ConnConfig.ValidateConnect = f.validate
 	config.ConnConfig.OnNotice = noteUnreplicated
 	config.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) { return f.believes(conn), nil }
-	if len(f.hosts) > 1 {
+	config.BeforeClose = f.connections.leave
+	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		withoutCancel(&c.Config)
+		if len(f.survey.hosts) == 1 {
+			return nil
+		}
 		// The host that is listed first may be a former primary.
-		config.BeforeConnect = func(ctx context.Context, _ *pgx.ConnConfig) error { f.survey(ctx); return nil }
+		primary, err := f.survey.primary(ctx)
+		if err != nil {
+			return err
+		}
+		prefer(&c.Config, primary)
+		return nil
 	}
 }
 
@@ -89,21 +89,32 @@ func (f *fence) validate(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return err
 	}
-	if id.readOnly {
-		return &refusal{"the server takes no changes: it is a standby, or read-only"}
-	}
 	if err := f.admit(id); err != nil {
 		return err
 	}
 	conn.CustomData()[timelineOf] = id.timeline
+	f.connections.join(conn)
 	return nil
 }
 
-// admit takes note of a primary, or refuses it.
+// admit takes note of a primary, or refuses the server. A primary that is refused for its settings has
+// taken over all the same.
 func (f *fence) admit(id identity) error {
+	if id.readOnly {
+		return &refusal{standby}
+	}
+	if err := f.note(id); err != nil {
+		return err
+	}
 	if why := id.unsafe(); why != "" && !f.unsafe {
 		return &refusal{why + ": an acknowledged change could be lost (--unsafe-durability takes the risk)"}
 	}
+	return nil
+}
+
+// note takes note of what a primary is, and refuses one that is of another cluster or that another has
+// taken over from.
+func (f *fence) note(id identity) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -112,11 +123,12 @@ func (f *fence) admit(id identity) error {
 	case f.system != id.system:
 		return &refusal{fmt.Sprintf("the server belongs to cluster %s and the one before to cluster %s: the hosts must be replicas of each other", id.system, f.system)}
 	}
-	if id.timeline < f.timeline {
+	switch {
+	case id.timeline < f.timeline:
 		return &refusal{fmt.Sprintf("the server is on timeline %d and another has taken over from it on timeline %d: it must not serve as primary any more", id.timeline, f.timeline)}
-	}
-	if f.timeline != 0 && id.timeline > f.timeline {
+	case f.timeline != 0 && id.timeline > f.timeline:
 		f.log.Warn("PostgreSQL has a new primary", "timeline", id.timeline, "before", f.timeline)
+		f.connections.renew()
 	}
 	f.timeline = id.timeline
 	return nil
@@ -163,97 +175,4 @@ func replicated(conn *pgx.Conn) bool {
 	_, noted := data[unreplicated]
 	delete(data, unreplicated)
 	return !noted
-}
-
-// hostsOf returns a configuration for each host of c.
-func hostsOf(c *pgx.ConnConfig) (hosts []*pgconn.Config) {
-	seen := map[string]bool{}
-	add := func(host string, port uint16, like *pgconn.Config, fallback *pgconn.FallbackConfig) {
-		address := net.JoinHostPort(host, strconv.Itoa(int(port)))
-		if seen[address] {
-			return
-		}
-		seen[address] = true
-		one := like.Copy()
-		one.Host, one.Port, one.Fallbacks = host, port, nil
-		if fallback != nil {
-			one.TLSConfig = fallback.TLSConfig
-		}
-		one.ValidateConnect, one.AfterConnect = nil, nil
-		hosts = append(hosts, one)
-	}
-	add(c.Host, c.Port, &c.Config, nil)
-	for _, f := range c.Fallbacks {
-		add(f.Host, f.Port, &c.Config, f)
-	}
-	return hosts
-}
-
-// survey looks at every host and takes note of the highest timeline.
-func (f *fence) survey(ctx context.Context) {
-	var all sync.WaitGroup
-	for _, host := range f.hosts {
-		all.Go(func() { f.lookAt(ctx, host) })
-	}
-	all.Wait()
-}
-
-// lookAt takes note of a host that is a primary. One that does not answer is for others to worry about.
-func (f *fence) lookAt(ctx context.Context, host *pgconn.Config) {
-	ctx, cancel := context.WithTimeout(ctx, glance)
-	defer cancel()
-	conn, err := pgconn.ConnectConfig(ctx, host)
-	if err != nil {
-		return
-	}
-	defer func() { _ = conn.Close(ctx) }() // It is not used again.
-	id, err := identify(ctx, conn, "")
-	if err != nil || id.readOnly {
-		return
-	}
-	var refused *refusal
-	if err := f.admit(id); errors.As(err, &refused) && f.news(host, refused.why) {
-		f.log.Warn("a server of --database-url is not used", "host", host.Host, "port", host.Port, "why", refused.why)
-	}
-}
-
-// news reports whether nothing else was said of the host before.
-func (f *fence) news(host *pgconn.Config, why string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.said == nil {
-		f.said = map[*pgconn.Config]string{}
-	}
-	before := f.said[host]
-	f.said[host] = why
-	return before != why
-}
-
-// patrol surveys the hosts from time to time: a primary that hung while another took over from it
-// must not be believed when it goes on.
-func (f *fence) patrol() {
-	ctx, stop := context.WithCancel(context.Background())
-	f.stop = stop
-	if len(f.hosts) < 2 {
-		return
-	}
-	f.over.Go(func() {
-		ticker := time.NewTicker(patrolInterval)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				f.survey(ctx)
-			}
-		}
-	})
-}
-
-func (f *fence) close() {
-	if f.stop != nil {
-		f.stop()
-	}
-	f.over.Wait()
 }

@@ -3,22 +3,31 @@ package sqlstore
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
-// mostLookups is how many callers share a query at most.
-const mostLookups = 256
+const (
+	// mostLookups is how many callers share a query at most.
+	mostLookups = 256
+
+	// overtaking is how long a query may take before those who wait for it to be over have one of their
+	// own: its connection may be dead.
+	overtaking = 250 * time.Millisecond
+)
 
 // lookup answers callers who look for rows by their keys, those who ask at the same time with one
 // query. Each is answered with what was true after it asked: nothing is kept.
@@ -58,9 +67,23 @@ func (l *lookup[K, V]) get(ctx context.Context, key K, none error) (value V, err
 	return ask.value, nil
 }
 
-// answer answers those who wait.
+// answer answers those who wait, or leaves that to others when it takes long.
 func (l *lookup[K, V]) answer() {
 	jobs := l.queue.takeBegun(mostLookups)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		l.answerAll(jobs)
+	}()
+	patience := time.NewTimer(overtaking)
+	defer patience.Stop()
+	select {
+	case <-answered:
+	case <-patience.C:
+	}
+}
+
+func (l *lookup[K, V]) answerAll(jobs []*job[*looked[K, V]]) {
 	keys := make([]K, 0, len(jobs))
 	seen := make(map[K]bool, len(jobs))
 	for _, j := range jobs {
@@ -70,7 +93,7 @@ func (l *lookup[K, V]) answer() {
 		}
 	}
 	var rows map[K]V
-	err := l.p.read(func(ctx context.Context, conn *pgx.Conn) (err error) {
+	err := l.p.look(context.Background(), func(ctx context.Context, conn *pgx.Conn) (err error) {
 		rows, err = l.find(ctx, conn, keys)
 		return err
 	})
@@ -80,33 +103,56 @@ func (l *lookup[K, V]) answer() {
 	}
 }
 
-// read runs f, which only reads, and again if the connection was lost: what is listening there may have
-// been replaced.
-func (p *postgresEngine) read(f func(context.Context, *pgx.Conn) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
+// twice runs f, which only reads, and again if the connection was lost or gives no answer for half of the
+// patience: what is listening there may have been replaced.
+func (p *postgresEngine) twice(ctx context.Context, f func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
-	var err error
-	for range 2 {
-		if err = p.readOnce(ctx, f); err == nil || p.class(err) != brokenIO || ctx.Err() != nil {
-			break
-		}
+	first, cancel := context.WithTimeout(bounded, p.patience/2)
+	err := f(first)
+	cancel()
+	if err != nil && bounded.Err() == nil && (first.Err() != nil && stopped(err) || p.class(err) == brokenIO) {
+		err = f(bounded)
 	}
 	if err == nil {
 		return nil
 	}
-	return failed(p.class, context.Background(), ctx, err)
+	return failed(p.class, ctx, bounded, err)
 }
 
-func (p *postgresEngine) readOnce(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
-	conn, err := p.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	if err := f(ctx, conn.Conn()); err != nil {
-		return err
-	}
-	if !p.fence.believes(conn.Conn()) {
+// look runs f, which only reads, on a connection.
+func (p *postgresEngine) look(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
+	return p.twice(ctx, func(ctx context.Context) error {
+		conn, err := p.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		if err := f(ctx, conn.Conn()); err != nil {
+			return err
+		}
+		return p.stillBelieved(conn.Conn())
+	})
+}
+
+// read implements engine.
+func (p *postgresEngine) read(ctx context.Context, pool *sql.DB, f func(context.Context, reader) error) error {
+	return p.twice(ctx, func(ctx context.Context) error {
+		conn, err := pool.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }() // what was read was read
+		if err := f(ctx, conn); err != nil {
+			return err
+		}
+		return conn.Raw(func(driver any) error { return p.stillBelieved(driver.(*stdlib.Conn).Conn()) })
+	})
+}
+
+// stillBelieved refuses what was read from a server that another has taken over from meanwhile.
+func (p *postgresEngine) stillBelieved(conn *pgx.Conn) error {
+	if !p.fence.believes(conn) {
 		return &refusal{"another server has taken over meanwhile"}
 	}
 	return nil
@@ -195,24 +241,13 @@ func findTokens(ctx context.Context, conn *pgx.Conn, hashes [][32]byte) (map[[32
 	return found, rows.Err()
 }
 
-// readRow is a row that is read when it is scanned.
-type readRow struct {
-	p     *postgresEngine
-	ctx   context.Context
-	query string
-	args  []any
-}
-
-// Scan implements scanner.
-func (r readRow) Scan(dest ...any) error {
-	err := r.p.read(func(_ context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(r.ctx, r.query, r.args...).Scan(dest...)
-	})
-	return err
-}
-
+// row is the row that a query answers; it is read when it is scanned.
 func (p *postgresEngine) row(ctx context.Context, query string, args ...any) scanner {
-	return readRow{p, ctx, query, args}
+	return scanning(func(dest ...any) error {
+		return p.look(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			return conn.QueryRow(ctx, query, args...).Scan(dest...)
+		})
+	})
 }
 
 // isNetwork reports whether err comes from the network.

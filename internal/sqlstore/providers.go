@@ -87,7 +87,8 @@ func (db *DB) List(ctx context.Context, instance string, q emailprovider.Query) 
 	} else {
 		list += newestFirst
 	}
-	err = db.snapshot(ctx, func(tx *sql.Tx) error {
+	err = db.snapshot(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		page = emailprovider.Page{}
 		err := tx.QueryRowContext(ctx, selectSequence, instance).Scan(&page.Sequence)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // An instance that does not exist has no providers.
@@ -105,20 +106,4 @@ func (db *DB) List(ctx context.Context, instance string, q emailprovider.Query) 
 		return err
 	})
 	return page, err
-}
-
-// collect reads all rows of a query, whose error it takes too.
-func collect[T any](rows *sql.Rows, err error, scan func() (T, error)) (all []T, _ error) {
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err says what went wrong.
-	for rows.Next() {
-		one, err := scan()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
 }

@@ -56,6 +56,11 @@ func (s *sqliteEngine) prepare(ctx context.Context) error {
 	return nil
 }
 
+// read implements engine.
+func (s *sqliteEngine) read(ctx context.Context, pool *sql.DB, f func(context.Context, reader) error) error {
+	return f(ctx, pool)
+}
+
 // setUp implements engine: no other process has the file.
 func (s *sqliteEngine) setUp(_ context.Context, f func() error) error {
 	s.alone.Lock()
@@ -93,7 +98,7 @@ func (s *sqliteEngine) provider(ctx context.Context, key providerKey) (providerR
 		} else {
 			err = r.scan(s.row(ctx, s.hot.provider, k.instance, k.id))
 		}
-		return r, s.read(ctx, err, emailprovider.ErrNotFound)
+		return r, s.readFailed(ctx, err, emailprovider.ErrNotFound)
 	})
 	return row.clone(), err
 }
@@ -102,7 +107,7 @@ func (s *sqliteEngine) token(ctx context.Context, hash [32]byte) (auth.Token, er
 	t, err := s.tokens.get(hash, func(hash [32]byte) (auth.Token, error) {
 		t, err := scanToken(s.row(ctx, s.hot.tokenByHash, hash[:]))
 		t.Hash = hash
-		return t, s.read(ctx, err, auth.ErrNotFound)
+		return t, s.readFailed(ctx, err, auth.ErrNotFound)
 	})
 	t.Roles = slices.Clone(t.Roles) // nobody can change what is kept
 	return t, err
@@ -117,8 +122,8 @@ func (s *sqliteEngine) row(ctx context.Context, stmt *sql.Stmt, args ...any) *sq
 	return stmt.QueryRowContext(context.WithoutCancel(ctx), args...)
 }
 
-// read returns what a store answers for the error of a read, none if there was no row.
-func (s *sqliteEngine) read(ctx context.Context, err, none error) error {
+// readFailed returns what a store answers for the error of a read, none if there was no row.
+func (s *sqliteEngine) readFailed(ctx context.Context, err, none error) error {
 	switch {
 	case err == nil:
 		return nil

@@ -43,17 +43,12 @@ func (db *DB) TokenByHash(ctx context.Context, hash [32]byte) (auth.Token, error
 
 // Tokens implements auth.Store.
 func (db *DB) Tokens(ctx context.Context, instance string) ([]auth.Token, error) {
-	rows, err := db.reader.QueryContext(ctx, selectTokens, instance)
-	tokens, err := collect(rows, err, func() (auth.Token, error) {
+	return all(ctx, db, func(row scanner) (auth.Token, error) {
 		var hash []byte
-		t, err := scanToken(rows, &hash)
+		t, err := scanToken(row, &hash)
 		copy(t.Hash[:], hash)
 		return t, err
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return tokens, nil
+	}, selectTokens, instance)
 }
 
 func scanToken(from scanner, more ...any) (t auth.Token, err error) {
@@ -107,7 +102,7 @@ func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
 
 // HadTokens implements auth.Store.
 func (db *DB) HadTokens(ctx context.Context, instance string) (had bool, err error) {
-	if err := db.reader.QueryRowContext(ctx, selectHadTokens, instance).Scan(&had); err != nil {
+	if err := db.one(ctx, selectHadTokens, instance).Scan(&had); err != nil {
 		return false, db.failed(ctx, err)
 	}
 	return had, nil

@@ -56,15 +56,10 @@ func foldAgent(l *line, u *deprecation.Use) error {
 
 // Uses implements deprecation.Store.
 func (db *DB) Uses(ctx context.Context, instance string) ([]deprecation.Use, error) {
-	rows, err := db.reader.QueryContext(ctx, selectUses, instance)
-	uses, err := collect(rows, err, func() (u deprecation.Use, err error) {
+	return all(ctx, db, func(row scanner) (u deprecation.Use, err error) {
 		var first, last int64
-		err = rows.Scan(&u.Instance, &u.Method, &u.Caller, &u.UserAgent, &u.Calls, &first, &last)
+		err = row.Scan(&u.Instance, &u.Method, &u.Caller, &u.UserAgent, &u.Calls, &first, &last)
 		u.First, u.Last = fromMicros(first), fromMicros(last)
 		return u, err
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return uses, nil
+	}, selectUses, instance)
 }

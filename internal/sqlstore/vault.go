@@ -26,25 +26,15 @@ const (
 // KeysInUse implements emailprovider.Vault. Like the rest of it, this is about present credentials:
 // older keys stay in the keyset, so that a previous one opens until it is destroyed.
 func (db *DB) KeysInUse(ctx context.Context) ([]uint32, error) {
-	rows, err := db.reader.QueryContext(ctx, selectKeysInUse)
-	keys, err := collect(rows, err, func() (id uint32, err error) { return id, rows.Scan(&id) })
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return keys, nil
+	return all(ctx, db, func(row scanner) (id uint32, err error) { return id, row.Scan(&id) }, selectKeysInUse)
 }
 
 // SealedBy implements emailprovider.Vault.
 func (db *DB) SealedBy(ctx context.Context, keyID uint32, afterInstance, afterID string, limit int) ([]emailprovider.Provider, error) {
-	rows, err := db.reader.QueryContext(ctx, selectSealedBy, keyID, afterInstance, afterID, limit)
-	sealed, err := collect(rows, err, func() (emailprovider.Provider, error) {
+	return all(ctx, db, func(row scanner) (emailprovider.Provider, error) {
 		var instance string
-		return scanProvider(rows, &instance, &instance)
-	})
-	if err != nil {
-		return nil, db.failed(ctx, err)
-	}
-	return sealed, nil
+		return scanProvider(row, &instance, &instance)
+	}, selectSealedBy, keyID, afterInstance, afterID, limit)
 }
 
 // Reseal implements emailprovider.Vault.
