@@ -44,8 +44,9 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error)
 	if err := checkChange(c); err != nil {
 		return 0, err
 	}
+	epoch := db.engine.epoch()
 	sequence, err := db.engine.apply(ctx, c)
-	db.seen.applied(c, sequence, err)
+	db.seen.applied(epoch, c, sequence, err)
 	if err != nil {
 		return 0, err
 	}

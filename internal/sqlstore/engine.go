@@ -30,6 +30,10 @@ type engine interface {
 	token(ctx context.Context, hash [32]byte) (auth.Token, error)
 	message(ctx context.Context, instance, id string) scanner
 
+	// epoch counts the servers that have taken over, as far as they were seen. What one of them said may
+	// not be known to the next, which then counts on from where it is.
+	epoch() uint32
+
 	// erase takes what committed changes have deleted out of the database's journals too, as far as
 	// readers under way allow.
 	erase(ctx context.Context) error

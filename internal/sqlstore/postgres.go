@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 	"time"
 
@@ -39,14 +38,20 @@ const sessionSettings = `
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SET statement_timeout = '5s';
 SET idle_in_transaction_session_timeout = '5s';
-SET client_connection_check_interval = '1s';
 SET tcp_user_timeout = '10s';
+SET tcp_keepalives_idle = 5;
+SET tcp_keepalives_interval = 2;
+SET tcp_keepalives_count = 3;
 SET plan_cache_mode = force_generic_plan;
 SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET jit = off;
 `
+
+// checkClients has the server end what a client waits for that has gone. Servers before version 14 and some
+// operating systems can't: there statement_timeout alone does.
+const checkClients = `SET client_connection_check_interval = '1s'`
 
 // OpenPostgres opens the database that url names (postgres://…, several hosts allowed) and brings its
 // schema up to date. Any number of processes may have it open: none keeps anything that another may
@@ -61,7 +66,7 @@ func OpenPostgres(ctx context.Context, url string, o Options) (*DB, error) {
 		return nil, fmt.Errorf("sqlstore: PostgreSQL: %w", err)
 	}
 	f.connections.use(pool)
-	db := &DB{reader: stdlib.OpenDBFromPool(pool), engine: newPostgres(pool, f), now: o.Now}
+	db := &DB{reader: stdlib.OpenDBFromPool(pool), engine: newPostgres(pool, f, o), now: o.Now}
 	if db.now == nil {
 		db.now = time.Now
 	}
@@ -105,7 +110,7 @@ func postgresConfig(url string, o Options) (*pgxpool.Config, *fence, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	f := &fence{unsafe: o.UnsafeDurability, log: log}
+	f := &fence{unsafe: o.UnsafeDurability, optional: checkClients, log: log}
 	f.survey.init(hostsOf(c), c.ConnectTimeout, f.admit, log)
 	f.guard(config)
 	return config, f, nil
@@ -127,10 +132,12 @@ func migratePostgres(ctx context.Context, config *pgxpool.Config, o Options) (ve
 	defer pool.Close()
 	db := stdlib.OpenDBFromPool(pool)
 	defer func() { _ = db.Close() }() // Nothing hangs on it.
-	if err := db.PingContext(ctx); err != nil {
+	first, cancel := context.WithTimeout(ctx, o.patience())
+	defer cancel()
+	if err := db.PingContext(first); err != nil {
 		return 0, reachable(err)
 	}
-	err = withLock(ctx, pool, migrating, func() (err error) {
+	err = alone(ctx, pool, migrating, o.patience(), func() (err error) {
 		version, err = migrate(ctx, db, goose.DialectPostgres, o)
 		return err
 	})
@@ -150,26 +157,4 @@ func reachable(err error) error {
 		return err
 	}
 	return errBroken.Because(err)
-}
-
-// Numbers of advisory locks, which have no other meaning.
-const (
-	migrating = 0x6d6b0001
-	settingUp = 0x6d6b0002
-)
-
-// withLock runs f while no other process runs one with the same lock, which is a transaction's, so that it
-// ends with the connection at the latest.
-func withLock(ctx context.Context, pool *pgxpool.Pool, lock int64, f func() error) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		for _, statement := range []string{
-			`SET LOCAL statement_timeout = 0`, `SET LOCAL idle_in_transaction_session_timeout = 0`,
-			`SELECT pg_advisory_xact_lock(` + strconv.FormatInt(lock, 10) + `)`,
-		} {
-			if _, err := tx.Exec(ctx, statement); err != nil {
-				return err
-			}
-		}
-		return f()
-	})
 }

@@ -21,14 +21,16 @@ type postgresEngine struct {
 	fence    *fence
 	patience time.Duration // for each use of the database, waiting included
 
+	lockPatience time.Duration // for what other processes do alone
+
 	changes   queue[*changing]
 	mails     queue[*accepting]
 	providers *lookup[providerKey, providerRow]
 	tokens    *lookup[[32]byte, auth.Token]
 }
 
-func newPostgres(pool *pgxpool.Pool, f *fence) *postgresEngine {
-	p := &postgresEngine{pool: pool, fence: f, patience: postgresPatience}
+func newPostgres(pool *pgxpool.Pool, f *fence, o Options) *postgresEngine {
+	p := &postgresEngine{pool: pool, fence: f, patience: postgresPatience, lockPatience: o.patience()}
 	p.changes.run = p.applyQueue
 	p.mails.run = p.acceptQueue
 	p.providers = newLookup(p, findProviders)
@@ -37,8 +39,11 @@ func newPostgres(pool *pgxpool.Pool, f *fence) *postgresEngine {
 }
 
 func (p *postgresEngine) setUp(ctx context.Context, f func() error) error {
-	return withLock(ctx, p.pool, settingUp, f)
+	return alone(ctx, p.pool, settingUp, p.lockPatience, f)
 }
+
+// epoch implements engine: each takeover begins a timeline.
+func (p *postgresEngine) epoch() uint32 { return p.fence.epoch() }
 
 func (p *postgresEngine) close() error {
 	p.fence.survey.close()

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -17,7 +18,8 @@ import (
 // timeline with a higher number; a server with a lower one than was ever seen is refused, and so are
 // connections to it that are open already.
 type fence struct {
-	unsafe      bool // settings that may lose acknowledged changes are taken
+	unsafe      bool   // settings that may lose acknowledged changes are taken
+	optional    string // settings of a session, which the server may not have
 	log         *slog.Logger
 	connections renewing
 	survey      survey // of all hosts, if there are several
@@ -89,6 +91,10 @@ func (f *fence) validate(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return err
 	}
+	_, err = conn.Exec(ctx, f.optional).ReadAll()
+	if server := (*pgconn.PgError)(nil); err != nil && !errors.As(err, &server) {
+		return err
+	}
 	if err := f.admit(id); err != nil {
 		return err
 	}
@@ -153,12 +159,17 @@ const (
 	unreplicated = "mailkeep.unreplicated"
 )
 
+// epoch returns the highest timeline seen.
+func (f *fence) epoch() uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.timeline
+}
+
 // believes reports whether no higher timeline than the connection's was seen.
 func (f *fence) believes(conn *pgx.Conn) bool {
 	timeline, _ := conn.PgConn().CustomData()[timelineOf].(uint32)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return timeline >= f.timeline
+	return timeline >= f.epoch()
 }
 
 // noteUnreplicated takes note that a commit was reported which no standby has: the wait for it was

@@ -104,6 +104,8 @@ func TestWaitCancelled(t *testing.T) {
 	}
 }
 
+func second[T any](_ T, err error) error { return err }
+
 // mail is one to be accepted.
 func mail(n int) outbox.Message {
 	now := time.Now()

@@ -30,7 +30,7 @@ func (db *DB) Provider(ctx context.Context, instance, id string) (emailprovider.
 
 // Recent implements emailprovider.Store.
 func (db *DB) Recent(instance, id string) (p emailprovider.Provider, ok bool) {
-	row, ok := db.seen.get(providerKey{instance: instance, id: id})
+	row, ok := db.seen.get(db.engine.epoch(), providerKey{instance: instance, id: id})
 	if !ok {
 		return p, false
 	}
@@ -53,12 +53,13 @@ func (db *DB) provider(ctx context.Context, key providerKey) (emailprovider.Prov
 	if err := ctx.Err(); err != nil {
 		return emailprovider.Provider{}, fmt.Errorf("sqlstore: %w", err)
 	}
+	epoch := db.engine.epoch()
 	row, err := db.engine.provider(ctx, key)
 	if err != nil {
 		return emailprovider.Provider{}, err
 	}
 	if !key.active {
-		db.seen.put(key, row)
+		db.seen.put(epoch, key, row)
 	}
 	return row.provider(key.instance)
 }

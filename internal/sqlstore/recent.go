@@ -10,24 +10,33 @@ import (
 const mostRecents = 4096
 
 // recents remembers providers as they were last seen here, for emailprovider.Store.Recent only: they may have
-// been changed since, by other processes too.
+// been changed since, by other processes too. A server that takes over may never have seen what the one before
+// it had said last, and give its sequence to something else: nothing is remembered beyond an epoch.
 type recents struct {
-	mu   sync.Mutex
-	rows map[providerKey]providerRow
+	mu    sync.Mutex
+	epoch uint32 // that all are of; see engine.epoch
+	rows  map[providerKey]providerRow
 }
 
-func (r *recents) get(key providerKey) (providerRow, bool) {
+func (r *recents) get(epoch uint32, key providerKey) (row providerRow, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	row, ok := r.rows[key]
+	if r.epoch != epoch {
+		return row, false
+	}
+	row, ok = r.rows[key]
 	return row.clone(), ok
 }
 
-func (r *recents) put(key providerKey, row providerRow) {
+// put takes note of what was asked for in an epoch.
+func (r *recents) put(epoch uint32, key providerKey, row providerRow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.rows == nil || len(r.rows) >= mostRecents {
-		r.rows = map[providerKey]providerRow{}
+	if epoch < r.epoch {
+		return
+	}
+	if r.rows == nil || len(r.rows) >= mostRecents || epoch > r.epoch {
+		r.rows, r.epoch = map[providerKey]providerRow{}, epoch
 	}
 	r.rows[key] = row.clone()
 }
@@ -38,8 +47,8 @@ func (r *recents) drop(key providerKey) {
 	delete(r.rows, key)
 }
 
-// applied takes note of what became of a change.
-func (r *recents) applied(c emailprovider.Change, sequence uint64, err error) {
+// applied takes note of what became of a change that was begun in an epoch.
+func (r *recents) applied(epoch uint32, c emailprovider.Change, sequence uint64, err error) {
 	key := providerKey{instance: c.Event.Instance, id: c.Event.ProviderID}
 	if err != nil || c.Put == nil {
 		r.drop(key)
@@ -50,5 +59,5 @@ func (r *recents) applied(c emailprovider.Change, sequence uint64, err error) {
 		return
 	}
 	row.sequence = sequence
-	r.put(key, row)
+	r.put(epoch, key, row)
 }

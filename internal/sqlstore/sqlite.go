@@ -39,6 +39,9 @@ type Options struct {
 
 	// more are migrations that this program knows besides its own, as if it were a newer one.
 	more []*goose.Migration
+
+	// lockPatience replaces lockPatience.
+	lockPatience time.Duration
 }
 
 // OpenSQLite opens the database file at path, makes it if there is none, and brings its schema up

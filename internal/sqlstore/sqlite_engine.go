@@ -61,6 +61,9 @@ func (s *sqliteEngine) read(ctx context.Context, pool *sql.DB, f func(context.Co
 	return f(ctx, pool)
 }
 
+// epoch implements engine: there is one server.
+func (s *sqliteEngine) epoch() uint32 { return 0 }
+
 // setUp implements engine: no other process has the file.
 func (s *sqliteEngine) setUp(_ context.Context, f func() error) error {
 	s.alone.Lock()
