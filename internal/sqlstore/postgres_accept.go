@@ -36,7 +36,7 @@ func (p *postgresEngine) accept(ctx context.Context, m *acceptance) (taken outbo
 func (p *postgresEngine) acceptQueue() {
 	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
 	defer cancel()
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := p.begin(ctx)
 	jobs := p.mails.takeBegun(mostMails) // only now: others have come meanwhile
 	if err == nil {
 		defer conn.Release()

@@ -43,7 +43,7 @@ func (p *postgresEngine) apply(ctx context.Context, c emailprovider.Change) (uin
 func (p *postgresEngine) applyQueue() {
 	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
 	defer cancel()
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := p.begin(ctx)
 	jobs := p.changes.takeBegun(mostChanges) // only now: others have come meanwhile
 	if err != nil {
 		err = p.failedWrite(ctx, err)

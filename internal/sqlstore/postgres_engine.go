@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,6 +28,7 @@ type postgresEngine struct {
 	mails     queue[*accepting]
 	providers *lookup[providerKey, providerRow]
 	tokens    *lookup[[32]byte, auth.Token]
+	doubt     atomic.Bool // whether changes that were given up are stuck
 }
 
 func newPostgres(pool *pgxpool.Pool, f *fence, o Options) *postgresEngine {
@@ -77,7 +79,7 @@ func (p *postgresEngine) acquire(ctx, bounded context.Context) (*pgxpool.Conn, e
 	defer cancel(nil)
 	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
 	defer stop()
-	conn, err := p.pool.Acquire(waiting)
+	conn, err := p.begin(waiting)
 	if err != nil {
 		return nil, failed(p.class, ctx, waiting, err)
 	}
@@ -107,6 +109,7 @@ func (p *postgresEngine) committed(conn *pgx.Conn, err error) error {
 	case err == nil, undone(err):
 		return err
 	}
+	p.givenUp(err)
 	return errOutcomeUnknown.Because(err)
 }
 

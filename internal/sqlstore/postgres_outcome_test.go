@@ -104,6 +104,42 @@ func TestWaitCancelled(t *testing.T) {
 	}
 }
 
+// TestStandbyIsStuck: while commits wait for a standby that hangs, changes are refused before they begin. They
+// go on by themselves when it is back.
+func TestStandbyIsStuck(t *testing.T) {
+	l := startLonely(t)
+	engine := sharedEngine(l.db)
+	engine.patience = time.Second
+	l.await("nobody")
+	unknown, refused := 0, 0
+	for n := range 10 {
+		for what, err := range map[string]error{
+			"Apply":       second(l.db.Apply(t.Context(), added(provider(n)))),
+			"Accept":      second(l.db.Accept(t.Context(), mail(n), outbox.Sealed{KeyID: 1, Ciphertext: []byte("x")})),
+			"AddInstance": l.db.AddInstance(t.Context(), fmt.Sprint(n)),
+		} {
+			switch {
+			case errors.Is(err, errOutcomeUnknown):
+				unknown++
+			case errors.Is(err, errStandby):
+				refused++
+			default:
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	if stuck := l.query("SELECT count(*)" + fromWaiting); refused == 0 || stuck != strconv.Itoa(unknown) || unknown > 3 {
+		t.Errorf("%s sessions wait for the standby; %d outcomes are unknown and %d changes were refused", stuck, unknown, refused)
+	}
+	l.await("")
+	l.waiting(0)
+	engine.patience = postgresPatience
+	addProvider(t, l.db, 100)
+	if engine.doubt.Load() {
+		t.Error("the store is in doubt for ever")
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // mail is one to be accepted.
