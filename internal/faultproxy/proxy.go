@@ -45,12 +45,13 @@ type Counts struct {
 
 // Proxy listens on an address of its own, which stays the same until it is closed.
 type Proxy struct {
-	address, target string
-	running         sync.WaitGroup
-	ended           context.Context
-	end             context.CancelFunc
+	address string
+	running sync.WaitGroup
+	ended   context.Context
+	end     context.CancelFunc
 
 	mu          sync.Mutex
+	target      string
 	fault       Fault // of new connections
 	latency     time.Duration
 	listener    net.Listener // nil while it refuses
@@ -71,6 +72,13 @@ func Listen(target string) (*Proxy, error) {
 
 // Address is where it listens, as host:port.
 func (p *Proxy) Address() string { return p.address }
+
+// SetTarget has new connections go to another server, as when a machine is replaced.
+func (p *Proxy) SetTarget(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
 
 // Set is SetNew and SetExisting: no connection is between the two.
 func (p *Proxy) Set(f Fault) error {
@@ -168,11 +176,12 @@ func (p *Proxy) accept(listener net.Listener) {
 
 // serve goes on until both sides are closed. A server that can't be reached resets the client.
 func (p *Proxy) serve(client *net.TCPConn) {
-	if f := p.arrived(); f == Reset || f == Refuse {
+	fault, target := p.arrived()
+	if fault == Reset || fault == Refuse {
 		reset(client)
 		return
 	}
-	server, err := new(net.Dialer).DialContext(p.ended, "tcp", p.target)
+	server, err := new(net.Dialer).DialContext(p.ended, "tcp", target)
 	if err != nil {
 		reset(client)
 		return
@@ -184,12 +193,12 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	delete(p.connections, c)
 }
 
-// arrived counts a connection and returns what happens to it.
-func (p *Proxy) arrived() Fault {
+// arrived counts a connection and returns what happens to it, and where it goes.
+func (p *Proxy) arrived() (Fault, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts.Accepted++
-	return p.fault
+	return p.fault, p.target
 }
 
 // register makes the connection one that is open, with the fault that new ones have at this moment.

@@ -349,6 +349,21 @@ func TestNoServer(t *testing.T) {
 	c.sees(t, "reset")
 }
 
+// TestSetTarget checks that open connections stay where they are.
+func TestSetTarget(t *testing.T) {
+	first, second := startEcho(t), startEcho(t)
+	p := start(t, first)
+	before := dial(t, p)
+	before.says("one")
+	first.sees(t, "one")
+	p.SetTarget(second.Addr().String())
+	after := dial(t, p)
+	after.says("two")
+	second.sees(t, "two")
+	before.says("three")
+	first.sees(t, "three")
+}
+
 // TestClose checks that it ends what is open, stalled or under way, and is harmless twice.
 func TestClose(t *testing.T) {
 	e := startEcho(t)

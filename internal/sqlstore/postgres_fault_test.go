@@ -77,6 +77,7 @@ func readings(db *DB, p emailprovider.Provider) map[string]func(context.Context)
 // TestReadsOverDeadConnections has all connections die without a sign: reads go on over new ones, at once or
 // after the time that it takes to give one up, and need no deadline of their callers for it.
 func TestReadsOverDeadConnections(t *testing.T) {
+	t.Parallel()
 	db, proxy := throughProxy(t)
 	p := addProvider(t, db, 1)
 	for _, idle := range []time.Duration{0, 1200 * time.Millisecond} { // later ones are tried before they are used
@@ -100,6 +101,7 @@ func TestReadsOverDeadConnections(t *testing.T) {
 // TestReadsPassADeadConnection: who asks the same way as somebody whose connection is dead is not held up by
 // him.
 func TestReadsPassADeadConnection(t *testing.T) {
+	t.Parallel()
 	db, proxy := throughProxy(t)
 	p := addProvider(t, db, 1)
 	pool := sharedEngine(db).pool
@@ -135,6 +137,7 @@ func TestReadsPassADeadConnection(t *testing.T) {
 // TestFrozenServer has the server hang: everything fails in time, and when it goes on so does the store. No
 // slot of the pool is lost for longer.
 func TestFrozenServer(t *testing.T) {
+	t.Parallel()
 	l := startLonely(t)
 	p := addProvider(t, l.db, 1)
 	engine := sharedEngine(l.db)
@@ -183,6 +186,7 @@ func TestFrozenServer(t *testing.T) {
 // TestGivenUpIsNotCancelled: a change that waits for its standby is not ended by who gives it up. Nobody sees
 // it before the standby has it.
 func TestGivenUpIsNotCancelled(t *testing.T) {
+	t.Parallel()
 	l := startLonely(t)
 	l.await("nobody")
 	sharedEngine(l.db).patience = 500 * time.Millisecond

@@ -17,6 +17,7 @@ import (
 // TestAloneIsBounded: a start does not wait for ever for what another process does alone, be it migrating
 // or setting up, and succeeds once that is over.
 func TestAloneIsBounded(t *testing.T) {
+	t.Parallel()
 	url := pgtest.Database(t)
 	holder := openURL(t, url, Options{})
 	impatient := Options{lockPatience: 200 * time.Millisecond}
@@ -49,6 +50,7 @@ func TestAloneIsBounded(t *testing.T) {
 
 // TestNobodyIsThere: a start without a server, or with one that does not answer, fails in time and says so.
 func TestNobodyIsThere(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -66,6 +66,7 @@ func (l *lonely) cancel() { l.query("SELECT pg_cancel_backend(pid)" + fromWaitin
 // TestWaitCancelled has the wait of commits for a standby cancelled: PostgreSQL reports success then, with
 // a warning. Nobody is told that it was one, and nothing is done twice.
 func TestWaitCancelled(t *testing.T) {
+	t.Parallel()
 	l := startLonely(t)
 	for name, change := range map[string]func(n int) error{
 		"changes": func(n int) error { _, err := l.db.Apply(t.Context(), added(provider(n))); return err },
@@ -107,6 +108,7 @@ func TestWaitCancelled(t *testing.T) {
 // TestStandbyIsStuck: while commits wait for a standby that hangs, changes are refused before they begin. They
 // go on by themselves when it is back.
 func TestStandbyIsStuck(t *testing.T) {
+	t.Parallel()
 	l := startLonely(t)
 	engine := sharedEngine(l.db)
 	engine.patience = time.Second
