@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -198,8 +199,15 @@ func (p perMails) exec(l *line, ids []string, args ...any) error {
 	return nil
 }
 
+// inOrder compares leases by the mails that they are of. Whoever holds several mails takes them in this order, so
+// that nobody waits for somebody who waits for him.
+func inOrder(a, b outbox.Lease) int {
+	return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.ID, b.ID))
+}
+
 // Extend implements outbox.Queue.
 func (db *DB) Extend(ctx context.Context, claims []outbox.Lease, until time.Time) ([]outbox.Lease, error) {
+	claims = slices.SortedFunc(slices.Values(claims), inOrder)
 	var lost []outbox.Lease
 	err := db.writeClean(ctx, func(l *line) error {
 		lost = nil

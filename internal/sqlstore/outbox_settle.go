@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
@@ -13,6 +14,8 @@ const (
 	// What a settlement does not say stays as it is.
 	settled = ` changed = $5, reason = $6, recipients = COALESCE($7, recipients), attempts = attempts + $8,
 			provider_id = COALESCE($9, provider_id), credential_version = COALESCE($10, credential_version)`
+	selectSettled = `SELECT 1 FROM messages WHERE instance = $1 AND id = $2 /*pg FOR UPDATE */`
+
 	stillHeld = ` WHERE instance = $1 AND id = $2 AND fence = $3 AND state = 'sending'`
 
 	updateFinished = `UPDATE messages SET state = $4, open = FALSE, due = 0, last_attempt = $11,` + settled + stillHeld
@@ -33,6 +36,7 @@ func (db *DB) Settle(ctx context.Context, settlements []outbox.Settlement) ([]ou
 			return nil, err
 		}
 	}
+	slices.SortStableFunc(rows, func(a, b settlementRow) int { return inOrder(a.Lease, b.Lease) })
 	var refused []outbox.Lease
 	err := db.writeClean(ctx, func(l *line) error {
 		s := settler{line: l}
@@ -85,15 +89,25 @@ type settler struct {
 	uses    credentialUses
 }
 
+// settle records settlements, which are in order.
 func (s *settler) settle(all []settlementRow) error {
-	var finished []*settlementRow
-	var columns [][]any
+	var finished, putBack []*settlementRow
+	var columns, leases [][]any
 	for i := range all {
 		r := &all[i]
-		if r.State != outbox.Queued {
+		leases = append(leases, []any{r.Instance, r.ID})
+		if r.State == outbox.Queued {
+			putBack = append(putBack, r)
+		} else {
 			finished, columns = append(finished, r), append(columns, r.finished())
-			continue
 		}
+	}
+	if len(finished) > 0 && len(putBack) > 0 { // two times in order is not in order
+		if _, err := s.execAll(selectSettled, leases); err != nil {
+			return err
+		}
+	}
+	for _, r := range putBack {
 		if err := s.putBack(r); err != nil {
 			return err
 		}

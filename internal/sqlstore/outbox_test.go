@@ -2,11 +2,15 @@ package sqlstore
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
 
@@ -174,5 +178,61 @@ func TestStates(t *testing.T) {
 				t.Errorf("%s of a mail that is %s was taken", wrong, state)
 			}
 		}
+	}
+}
+
+// TestLeasesInOrder has mails settled, in both ways, and their leases extended by several at once, each in an
+// order of its own: nobody waits for somebody who waits for him.
+func TestLeasesInOrder(t *testing.T) {
+	db := openPostgres(t)
+	p := provider(1)
+	p.State = emailprovider.Active
+	must(t, second(db.Apply(t.Context(), added(p))))
+	const mails, rounds = 40, 15
+	for n := range mails {
+		must(t, second(db.Accept(t.Context(), mail(n), outbox.Sealed{KeyID: 1, Ciphertext: []byte("x")})))
+	}
+	began := time.Now()
+	for range rounds {
+		now := time.Now()
+		claim, err := db.Claim(t.Context(), outbox.ClaimRequest{Instance: "default", Now: now.Add(time.Minute), Until: now.Add(time.Hour), Limit: mails})
+		if err != nil || len(claim.Mails) != mails {
+			t.Fatalf("%d mails are claimed, %v", len(claim.Mails), err)
+		}
+		var leases []outbox.Lease
+		var settlements []outbox.Settlement
+		for i, m := range claim.Mails {
+			leases = append(leases, leaseOf(m))
+			settlements = append(settlements, outbox.Settlement{Lease: leaseOf(m), At: now, State: outbox.Queued, Due: now})
+			if i%2 == 0 {
+				settlements[i].State, settlements[i].Keep = outbox.Failed, true
+			}
+		}
+		var all sync.WaitGroup
+		for range 4 {
+			mine := slices.Clone(leases)
+			rand.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+			all.Go(func() {
+				if err := second(db.Extend(t.Context(), mine, now.Add(time.Hour))); err != nil {
+					t.Errorf("Extend: %v", err)
+				}
+			})
+		}
+		rand.Shuffle(mails, func(i, j int) { settlements[i], settlements[j] = settlements[j], settlements[i] })
+		all.Go(func() {
+			if err := second(db.Settle(t.Context(), settlements)); err != nil {
+				t.Errorf("Settle: %v", err)
+			}
+		})
+		all.Wait()
+		for _, s := range settlements {
+			if s.State == outbox.Failed {
+				must(t, second(db.Requeue(t.Context(), "default", s.ID, now, now.Add(time.Hour))))
+			}
+		}
+	}
+	var deadlocks int
+	if err := sharedEngine(db).pool.QueryRow(t.Context(), `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&deadlocks); err != nil || deadlocks > 0 {
+		t.Errorf("%d deadlocks in %s, %v", deadlocks, time.Since(began), err)
 	}
 }
