@@ -178,12 +178,14 @@ func (l *lane) failed(now time.Time, seen glance, everySession bool) {
 	l.until = now.Add(pause)
 }
 
-// worked ends what failed began.
-func (l *lane) worked(mails int, took time.Duration) {
+// worked ends what failed began. A batch that was cut off shows how many mails there is time for.
+func (l *lane) worked(mails, tried int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failures = 0
 	switch {
+	case tried < mails:
+		l.batch = max(minBatch, min(l.batch, tried))
 	case took > batchTime:
 		l.batch = max(minBatch, l.batch/2)
 	case took < batchTime/2 && mails >= l.batch:

@@ -71,10 +71,10 @@ func (w *Worker) claim(ctx context.Context, l *lane, limit int, seen glance) (Cl
 func (w *Worker) deliver(ctx context.Context, l *lane, claim Claim, seen glance, settling *settler) {
 	started := w.now()
 	o := outcome{now: started, keep: w.KeepBodies}
-	usable := false
+	usable, tried := false, 0
 	defer func() {
 		if usable {
-			l.worked(len(claim.Mails), w.now().Sub(started))
+			l.worked(len(claim.Mails), tried, w.now().Sub(started))
 		}
 	}()
 	route, err := w.Providers.Route(claim.Provider)
@@ -99,6 +99,9 @@ func (w *Worker) deliver(ctx context.Context, l *lane, claim Claim, seen glance,
 	}
 	w.Carrier.Carry(ctx, route, mails, func(i int, d emailprovider.Delivery) (more bool) {
 		o.now, o.jitter = w.now(), w.jitter()
+		if !d.Untried {
+			tried++
+		}
 		switch {
 		case blamesSession(d.Failed):
 			usable = false
