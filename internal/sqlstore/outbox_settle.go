@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
@@ -91,35 +92,63 @@ type settler struct {
 
 // settle records settlements, which are in order.
 func (s *settler) settle(all []settlementRow) error {
-	var finished, putBack []*settlementRow
-	var columns, leases [][]any
+	var finished, untried, failed []*settlementRow
 	for i := range all {
 		r := &all[i]
-		leases = append(leases, []any{r.Instance, r.ID})
-		if r.State == outbox.Queued {
-			putBack = append(putBack, r)
-		} else {
-			finished, columns = append(finished, r), append(columns, r.finished())
+		switch {
+		case r.State != outbox.Queued:
+			finished = append(finished, r)
+		case r.Attempt == nil:
+			untried = append(untried, r)
+		default:
+			failed = append(failed, r)
 		}
 	}
-	if len(finished) > 0 && len(putBack) > 0 { // two times in order is not in order
-		if _, err := s.execAll(selectSettled, leases); err != nil {
+	if max(len(finished), len(untried), len(failed)) < len(all) { // in order one by one is not in order together
+		if err := s.hold(all); err != nil {
 			return err
 		}
 	}
-	for _, r := range putBack {
+	for _, r := range failed {
 		if err := s.putBack(r); err != nil {
 			return err
 		}
 	}
-	touched, err := s.execAll(updateFinished, columns)
+	if err := s.recordAll(untried, updatePutBack, func(r *settlementRow) []any { return r.queued(r.Due) }); err != nil {
+		return err
+	}
+	return s.recordAll(finished, updateFinished, (*settlementRow).finished)
+}
+
+// hold lets nobody else change the mails.
+func (s *settler) hold(all []settlementRow) error {
+	rows := make([][]any, len(all))
+	for i := range all {
+		rows[i] = []any{all[i].Instance, all[i].ID}
+	}
+	_, err := s.execAll(selectSettled, rows)
+	return err
+}
+
+// recordAll records settlements that ask nothing but whether the mail is still held.
+func (s *settler) recordAll(all []*settlementRow, query string, columns func(*settlementRow) []any) error {
+	rows := make([][]any, len(all))
+	for i, r := range all {
+		rows[i] = columns(r)
+	}
+	touched, err := s.execAll(query, rows)
 	if err != nil {
 		return err
 	}
-	for i, r := range finished {
+	for i, r := range all {
 		s.settled(r, touched[i] > 0)
 	}
 	return nil
+}
+
+// queued are the arguments of updatePutBack.
+func (r *settlementRow) queued(due time.Time) []any {
+	return []any{r.Instance, r.ID, signed(r.Fence), micros(due), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version}
 }
 
 // finished are the arguments of updateFinished.
@@ -143,9 +172,10 @@ func (s *settler) settled(r *settlementRow, held bool) {
 	s.uses.add(r.Settlement)
 }
 
+// putBack records an attempt that has failed for now.
 func (s *settler) putBack(r *settlementRow) error {
 	due := r.Due
-	if r.CredentialRefused && r.Attempt != nil {
+	if r.CredentialRefused {
 		superseded, err := s.superseded(r)
 		if err != nil {
 			return err
@@ -154,14 +184,13 @@ func (s *settler) putBack(r *settlementRow) error {
 			due = r.At
 		}
 	}
-	number, err := s.number(updatePutBack, r.Instance, r.ID, signed(r.Fence),
-		micros(due), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version)
+	number, err := s.number(updatePutBack, r.queued(due)...)
 	held := !errors.Is(err, sql.ErrNoRows)
 	if err != nil && held {
 		return err
 	}
 	s.settled(r, held)
-	if !held || r.Attempt == nil {
+	if !held {
 		return nil
 	}
 	_, err = s.exec(insertAttempt, r.Instance, r.ID, number, r.attempt.String)
