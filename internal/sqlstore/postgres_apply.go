@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
@@ -148,7 +147,7 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 		kinds.add(c.Change)
 		rows[i] = &c.row
 	}
-	err = batch.add(ctx, kinds.text(), changeParams(rows, changeType), func(made *pgconn.ResultReader) error { return answers(made, jobs) })
+	err = batch.add(ctx, kinds.text(), changeParams(rows, changeType), eachRow(answers(jobs)))
 	if err != nil {
 		return err
 	}
@@ -178,12 +177,7 @@ func instancesOf(jobs []*job[*changing]) (p params) {
 		instances = append(instances, j.ask.Event.Instance)
 	}
 	slices.Sort(instances)
-	instances = slices.Compact(instances)
-	p.array(len(instances), textType)
-	for _, instance := range instances {
-		p.element(instance)
-	}
-	p.end()
+	p.texts(slices.Compact(instances))
 	return p
 }
 
@@ -198,22 +192,26 @@ func (c *changing) former() (p params) {
 }
 
 // answers reads what became of each change.
-func answers(made *pgconn.ResultReader, jobs []*job[*changing]) error {
-	for made.NextRow() {
-		row := made.Values()
-		j := jobs[binary.BigEndian.Uint64(row[0])-1]
-		j.ask.applied, j.err = binary.BigEndian.Uint64(row[1]), nil
+func answers(jobs []*job[*changing]) func(binaryRow) error {
+	return func(row binaryRow) error {
+		var n, sequence uint64
+		var instance bool
+		if err := row.Scan(&n, &sequence, &instance); err != nil {
+			return err
+		}
+		j := jobs[n-1]
+		j.ask.applied, j.err = sequence, nil
 		switch {
-		case j.ask.applied > 0:
-		case row[2][0] == 0:
+		case sequence > 0:
+		case !instance:
 			j.err = fmt.Errorf("sqlstore: no instance %q", j.ask.Event.Instance)
 		case j.ask.Expect == 0:
 			j.err = emailprovider.ErrIDTaken
 		default:
 			j.err = emailprovider.ErrConflict
 		}
+		return nil
 	}
-	return nil
 }
 
 const holdInstances = `SELECT id FROM instances WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`

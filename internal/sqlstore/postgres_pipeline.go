@@ -1,8 +1,10 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -124,4 +126,57 @@ func (p *params) word(v uint32) { p.buffer = binary.BigEndian.AppendUint32(p.buf
 func (p *params) element(v string) {
 	p.word(uint32(len(v)))
 	p.buffer = append(p.buffer, v...)
+}
+
+// texts is an array of texts.
+func (p *params) texts(all []string) {
+	p.array(len(all), textType)
+	for _, v := range all {
+		p.element(v)
+	}
+	p.end()
+}
+
+// eachRow calls f with each row of the results.
+func eachRow(f func(binaryRow) error) func(*pgconn.ResultReader) error {
+	return func(results *pgconn.ResultReader) error {
+		for results.NextRow() {
+			if err := f(results.Values()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// binaryRow is a row in the binary format, which does not say what types its columns are of: what a column is
+// scanned into must be of its type.
+type binaryRow [][]byte
+
+// Scan implements scanner. What it sets is the caller's.
+func (r binaryRow) Scan(dest ...any) error {
+	if len(dest) != len(r) {
+		return fmt.Errorf("sqlstore: %d columns for %d variables", len(r), len(dest))
+	}
+	for i, to := range dest {
+		if !assignBinary(to, r[i]) {
+			return fmt.Errorf("sqlstore: column %d, of %d bytes, does not fit a %T", i+1, len(r[i]), to)
+		}
+	}
+	return nil
+}
+
+func assignBinary(to any, v []byte) bool {
+	switch to := to.(type) {
+	case *string:
+		*to = string(v)
+		return v != nil
+	case *[]byte:
+		*to = bytes.Clone(v)
+		return true
+	case *bool:
+		*to = len(v) == 1 && v[0] != 0
+		return len(v) == 1
+	}
+	return len(v) == 8 && assignNumber(to, int64(binary.BigEndian.Uint64(v)))
 }

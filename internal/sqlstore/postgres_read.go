@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -192,53 +191,58 @@ func findProviders(ctx context.Context, conn *pgx.Conn, keys []providerKey) (map
 		}
 	}
 	found := make(map[providerKey]providerRow, len(keys))
-	add := func(active bool) func(pgx.Rows) error {
-		return func(rows pgx.Rows) error {
-			for rows.Next() {
-				var r providerRow
-				key := providerKey{active: active}
-				if err := r.scan(rows, &key.instance); err != nil {
-					return err
-				}
-				if !active {
-					key.id = r.id
-				}
-				found[key] = r
+	add := func(key providerKey) func(binaryRow) error {
+		return func(row binaryRow) error {
+			var r providerRow
+			if err := r.scan(row, &key.instance); err != nil {
+				return err
 			}
-			return rows.Err()
+			if !key.active {
+				key.id = r.id
+			}
+			found[key] = r
+			return nil
 		}
 	}
-	var batch pgx.Batch
+	batch := pipeline{conn: conn}
 	if len(ids) > 0 {
-		batch.Queue(findByID, instances, ids).Query(add(false))
+		var p params
+		p.texts(instances)
+		p.texts(ids)
+		if err := batch.add(ctx, findByID, p, eachRow(add(providerKey{}))); err != nil {
+			return nil, err
+		}
 	}
 	if len(active) > 0 {
-		batch.Queue(findActive, active).Query(add(true))
+		var p params
+		p.texts(active)
+		if err := batch.add(ctx, findActive, p, eachRow(add(providerKey{active: true}))); err != nil {
+			return nil, err
+		}
 	}
-	return found, conn.SendBatch(ctx, &batch).Close()
+	return found, batch.run(ctx)
 }
 
 func findTokens(ctx context.Context, conn *pgx.Conn, hashes [][32]byte) (map[[32]byte]auth.Token, error) {
-	keys := make([][]byte, len(hashes))
+	var p params
+	p.array(len(hashes), byteaType)
 	for i := range hashes {
-		keys[i] = bytes.Clone(hashes[i][:])
+		p.element(string(hashes[i][:]))
 	}
-	rows, err := conn.Query(ctx, findByHash, keys)
+	p.end()
+	found := make(map[[32]byte]auth.Token, len(hashes))
+	batch := pipeline{conn: conn}
+	err := batch.add(ctx, findByHash, p, eachRow(func(row binaryRow) error {
+		var hash []byte
+		t, err := scanToken(row, &hash)
+		copy(t.Hash[:], hash)
+		found[t.Hash] = t
+		return err
+	}))
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	found := make(map[[32]byte]auth.Token, len(hashes))
-	for rows.Next() {
-		var hash []byte
-		t, err := scanToken(rows, &hash)
-		if err != nil {
-			return nil, err
-		}
-		copy(t.Hash[:], hash)
-		found[t.Hash] = t
-	}
-	return found, rows.Err()
+	return found, batch.run(ctx)
 }
 
 // row is the row that a query answers; it is read when it is scanned.
