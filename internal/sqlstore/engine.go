@@ -22,12 +22,14 @@ type engine interface {
 	// alone bounds it from then on.
 	write(ctx context.Context, w write) error
 
-	// apply, accept, provider and token are the calls that services make most: each database has
-	// its own way to be quick at them.
+	// These are the calls that services and workers make most: each database has its own way to be
+	// quick at them.
 	apply(ctx context.Context, c emailprovider.Change) (sequence uint64, err error)
 	accept(ctx context.Context, m *acceptance) (taken outbox.Message, err error)
 	provider(ctx context.Context, key providerKey) (providerRow, error)
 	token(ctx context.Context, hash [32]byte) (auth.Token, error)
+	claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error)
+	settle(ctx context.Context, rows []settlementRow) error // sets refused
 	message(ctx context.Context, instance, id string) scanner
 
 	// epoch counts the servers that have taken over, as far as they were seen. What one of them said may

@@ -3,6 +3,8 @@ package sqlstore
 import (
 	"database/sql"
 	"errors"
+
+	"github.com/mailkeep/mailkeep/internal/outbox"
 )
 
 // line is a connection within a transaction.
@@ -18,8 +20,12 @@ type executor interface {
 	run(query string, args []any) (int64, error)
 	// runAll is run for each of the rows of arguments, in as few round trips as can be.
 	runAll(query string, rows [][]any) ([]int64, error)
+	// pipelines reports whether runAll makes fewer round trips than run would.
+	pipelines() bool
 	// each calls f with each row that the query answers, until f wants no more. f can't use the line.
 	each(query string, args []any, f func(scanner) (more bool, err error)) error
+	// take claims the mails that are longest due, whatever holds them back.
+	take(c outbox.ClaimRequest) ([]outbox.ClaimedMail, error)
 }
 
 // exec returns how many rows the statement touched.
@@ -36,6 +42,12 @@ func (l *line) execAll(query string, rows [][]any) ([]int64, error) {
 	}
 	l.changed = true
 	return l.runAll(query, rows)
+}
+
+// claim takes mails.
+func (l *line) claim(c outbox.ClaimRequest) ([]outbox.ClaimedMail, error) {
+	l.changed = true
+	return l.take(c)
 }
 
 // execOne is exec for a statement that must touch a row; the answer is none if it does not.

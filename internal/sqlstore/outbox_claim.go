@@ -25,7 +25,7 @@ const (
 
 	selectDue = `SELECT` + messageColumns + `, CAST(m.fence AS BIGINT) AS p, CAST(c.key_id AS BIGINT) AS q, c.ciphertext AS r
 		FROM messages AS m JOIN message_contents AS c ON c.instance = m.instance AND c.id = m.id
-		WHERE m.instance = $1 AND m.open AND m.due <= $2 AND m.expires > $2 ORDER BY m.due LIMIT $3 /*pg FOR UPDATE OF m SKIP LOCKED */`
+		WHERE m.instance = $1 AND m.open AND m.due <= $2 AND m.expires > $2 ORDER BY m.due LIMIT $3`
 
 	updateClaimed = `UPDATE messages SET state = 'sending', due = $1, fence = fence + 1,
 			changed = CASE WHEN state = 'sending' THEN changed ELSE $2 END
@@ -44,6 +44,11 @@ const (
 
 // Claim implements outbox.Queue.
 func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
+	return db.engine.claim(ctx, c)
+}
+
+// claimLocked claims mails with locks on what may hold them back.
+func claimLocked(ctx context.Context, e engine, c outbox.ClaimRequest) (outbox.Claim, error) {
 	var claim outbox.Claim // never a result before the write is over, as write says
 	err := errProviderChanged
 	for try := 0; errors.Is(err, errProviderChanged); try++ {
@@ -51,10 +56,10 @@ func (db *DB) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, e
 		if try >= claimTries {
 			active = holdActive
 		}
-		err = db.writeClean(ctx, func(l *line) error {
+		err = e.write(ctx, write{clean: true, do: func(l *line) error {
 			claim = outbox.Claim{}
 			return claimActive(l, active, c, &claim)
-		})
+		}})
 	}
 	if err != nil {
 		return outbox.Claim{}, err
@@ -107,7 +112,8 @@ func claimThrough(l *line, c outbox.ClaimRequest, claim *outbox.Claim) (err erro
 	if probing {
 		c.Limit = 1
 	}
-	if err := take(l, c, claim); err != nil || !probing || len(claim.Mails) == 0 {
+	claim.Mails, err = l.claim(c)
+	if err != nil || !probing || len(claim.Mails) == 0 {
 		return err
 	}
 	claim.Probe = kept(c.Now.Add(c.ProbeAfter))
@@ -125,17 +131,23 @@ func nextProbe(l *line, p emailprovider.Provider, after time.Duration) (time.Tim
 	if errors.Is(err, sql.ErrNoRows) {
 		return time.Time{}, nil
 	}
-	return fromMicros(max(probe, failed+after.Microseconds())), err
+	return probeAt(probe, failed, after), err
+}
+
+// probeAt returns when an open breaker lets a mail through whose probe is due then and whose credential was
+// last refused then.
+func probeAt(probe, failed int64, after time.Duration) time.Time {
+	return fromMicros(max(probe, failed+after.Microseconds()))
 }
 
 // maxClaimed bounds the contents of one claim, in bytes, but for its last mail.
 const maxClaimed = 8 << 20
 
-// take claims the mails that are longest due.
-func take(l *line, c outbox.ClaimRequest, claim *outbox.Claim) error {
+// take claims mails one after the other.
+func take(l *line, c outbox.ClaimRequest) (mails []outbox.ClaimedMail, err error) {
 	var taken []string
 	size := 0
-	err := l.each(selectDue, []any{c.Instance, micros(c.Now), c.Limit}, func(row scanner) (more bool, err error) {
+	err = l.each(selectDue, []any{c.Instance, micros(c.Now), c.Limit}, func(row scanner) (more bool, err error) {
 		var m outbox.ClaimedMail
 		if m.Message, err = scanMessage(row, c.Instance, &m.Fence, &m.Content.KeyID, &m.Content.Ciphertext); err != nil {
 			return false, err
@@ -145,14 +157,14 @@ func take(l *line, c outbox.ClaimRequest, claim *outbox.Claim) error {
 		}
 		m.Due = kept(c.Until)
 		m.Fence++
-		claim.Mails, taken = append(claim.Mails, m), append(taken, m.ID)
+		mails, taken = append(mails, m), append(taken, m.ID)
 		size += len(m.Content.Ciphertext)
 		return size < maxClaimed, nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return claimMails.exec(l, taken, micros(c.Until), micros(c.Now), c.Instance)
+	return mails, claimMails.exec(l, taken, micros(c.Until), micros(c.Now), c.Instance)
 }
 
 // many is how many mails one statement changes at most: what a call costs besides is shared.
@@ -187,6 +199,14 @@ func (p perMails) exec(l *line, ids []string, args ...any) error {
 		return err
 	}
 	fixed := len(args)
+	if l.pipelines() {
+		rows := make([][]any, len(ids))
+		for i, id := range ids {
+			rows[i] = append(args[:fixed:fixed], id)
+		}
+		_, err := l.execAll(p.one, rows)
+		return err
+	}
 	for ; len(ids) > 0; ids = ids[min(many, len(ids)):] {
 		args = args[:fixed]
 		for i := range many {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
@@ -38,17 +37,14 @@ func (db *DB) Settle(ctx context.Context, settlements []outbox.Settlement) ([]ou
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b settlementRow) int { return inOrder(a.Lease, b.Lease) })
-	var refused []outbox.Lease
-	err := db.writeClean(ctx, func(l *line) error {
-		s := settler{line: l}
-		if err := s.settle(rows); err != nil {
-			return err
-		}
-		refused = s.refused
-		return s.finish()
-	})
-	if err != nil {
+	if err := db.engine.settle(ctx, rows); err != nil {
 		return nil, err
+	}
+	var refused []outbox.Lease
+	for i := range rows {
+		if rows[i].refused {
+			refused = append(refused, rows[i].Lease)
+		}
 	}
 	return refused, nil
 }
@@ -59,6 +55,8 @@ type settlementRow struct {
 	recipients, attempt, providerID sql.NullString
 	version                         sql.NullInt64
 	attempts                        int // how many it adds
+
+	refused bool // set when it is recorded, or not
 }
 
 func newSettlementRow(s *outbox.Settlement) (r settlementRow, err error) {
@@ -82,19 +80,33 @@ func newSettlementRow(s *outbox.Settlement) (r settlementRow, err error) {
 	return r, err
 }
 
+// due is when the mail can be claimed next, 0 for never.
+func (r *settlementRow) due() int64 {
+	if r.State != outbox.Queued {
+		return 0
+	}
+	return micros(r.Due)
+}
+
+// erases reports whether the mail loses its content.
+func (r *settlementRow) erases() bool { return !r.State.Open() && !r.Keep }
+
+// blames reports whether the mail comes back because of the credential, which may be another one by now.
+func (r *settlementRow) blames() bool {
+	return r.CredentialRefused && r.Attempt != nil && r.State == outbox.Queued
+}
+
 // settler records settlements in one transaction, and what they have in common only once.
 type settler struct {
 	*line
-	refused []outbox.Lease
-	erase   map[string][]string // ids by instance
-	uses    credentialUses
+	erase map[string][]string // ids by instance
+	uses  credentialUses
 }
 
 // settle records settlements, which are in order.
-func (s *settler) settle(all []settlementRow) error {
+func (s *settler) settle(all []*settlementRow) error {
 	var finished, untried, failed []*settlementRow
-	for i := range all {
-		r := &all[i]
+	for _, r := range all {
 		switch {
 		case r.State != outbox.Queued:
 			finished = append(finished, r)
@@ -114,14 +126,14 @@ func (s *settler) settle(all []settlementRow) error {
 			return err
 		}
 	}
-	if err := s.recordAll(untried, updatePutBack, func(r *settlementRow) []any { return r.queued(r.Due) }); err != nil {
+	if err := s.recordAll(untried, updatePutBack, func(r *settlementRow) []any { return r.queued(r.due()) }); err != nil {
 		return err
 	}
 	return s.recordAll(finished, updateFinished, (*settlementRow).finished)
 }
 
 // hold lets nobody else change the mails.
-func (s *settler) hold(all []settlementRow) error {
+func (s *settler) hold(all []*settlementRow) error {
 	rows := make([][]any, len(all))
 	for i := range all {
 		rows[i] = []any{all[i].Instance, all[i].ID}
@@ -147,8 +159,8 @@ func (s *settler) recordAll(all []*settlementRow, query string, columns func(*se
 }
 
 // queued are the arguments of updatePutBack.
-func (r *settlementRow) queued(due time.Time) []any {
-	return []any{r.Instance, r.ID, signed(r.Fence), micros(due), micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version}
+func (r *settlementRow) queued(due int64) []any {
+	return []any{r.Instance, r.ID, signed(r.Fence), due, micros(r.At), r.Reason, r.recipients, r.attempts, r.providerID, r.version}
 }
 
 // finished are the arguments of updateFinished.
@@ -159,11 +171,10 @@ func (r *settlementRow) finished() []any {
 
 // settled takes note of what was recorded, or refused.
 func (s *settler) settled(r *settlementRow, held bool) {
-	if !held {
-		s.refused = append(s.refused, r.Lease)
+	if r.refused = !held; r.refused {
 		return
 	}
-	if !r.State.Open() && !r.Keep {
+	if r.erases() {
 		if s.erase == nil {
 			s.erase = map[string][]string{}
 		}
@@ -174,14 +185,14 @@ func (s *settler) settled(r *settlementRow, held bool) {
 
 // putBack records an attempt that has failed for now.
 func (s *settler) putBack(r *settlementRow) error {
-	due := r.Due
-	if r.CredentialRefused {
+	due := r.due()
+	if r.blames() {
 		superseded, err := s.superseded(r)
 		if err != nil {
 			return err
 		}
 		if superseded {
-			due = r.At
+			due = micros(r.At)
 		}
 	}
 	number, err := s.number(updatePutBack, r.queued(due)...)
@@ -206,11 +217,21 @@ func (s *settler) superseded(r *settlementRow) (bool, error) {
 	return present != r.version.Int64, err
 }
 
-func (s *settler) finish() error {
+// eraseContents erases what settled mails said.
+func (s *settler) eraseContents() error {
 	for instance, ids := range s.erase {
 		if err := eraseMails.exec(s.line, ids, instance); err != nil {
 			return err
 		}
 	}
-	return s.uses.write(s.line)
+	return nil
+}
+
+// finish records what the settlements have in common.
+func (s *settler) finish() error {
+	if err := s.eraseContents(); err != nil {
+		return err
+	}
+	_, err := s.execAll(upsertCredentialUse, s.uses.rows())
+	return err
 }

@@ -58,19 +58,21 @@ func TestReleaseClaims(t *testing.T) {
 
 // TestClaimIsBounded: a claim of large mails takes few of them into memory, and one at least.
 func TestClaimIsBounded(t *testing.T) {
-	db := open(t)
-	activeProvider(t, db)
-	large := outbox.Sealed{KeyID: 7, Ciphertext: make([]byte, maxClaimed/3+1)}
-	for range 7 {
-		if _, err := db.Accept(t.Context(), newMail(start), large); err != nil {
-			t.Fatal(err)
+	onEach(t, func(t *testing.T, open opener) {
+		db := open(t)
+		activeProvider(t, db)
+		large := outbox.Sealed{KeyID: 7, Ciphertext: make([]byte, maxClaimed/3+1)}
+		for range 7 {
+			if _, err := db.Accept(t.Context(), newMail(start), large); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	for _, want := range []int{3, 3, 1} {
-		if got := len(claimAll(t, db)); got != want {
-			t.Errorf("claimed %d mails, want %d", got, want)
+		for _, want := range []int{3, 3, 1} {
+			if got := len(claimAll(t, db)); got != want {
+				t.Errorf("claimed %d mails, want %d", got, want)
+			}
 		}
-	}
+	})
 }
 
 // TestSettleIsAtomic makes each statement of a batch fail in turn: nothing of it is recorded.

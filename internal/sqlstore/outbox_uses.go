@@ -116,8 +116,8 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// write writes them in one order, so that nobody waits for somebody who waits for him.
-func (c *credentialUses) write(l *line) error {
+// rows are arguments of upsertCredentialUse, in one order, so that nobody waits for somebody who waits for him.
+func (c *credentialUses) rows() [][]any {
 	keys := slices.SortedFunc(maps.Keys(c.of), credentialKey.compare)
 	rows := make([][]any, len(keys))
 	for i, key := range keys {
@@ -126,8 +126,7 @@ func (c *credentialUses) write(l *line) error {
 			micros(u.FirstUsed), micros(u.LastSuccess), micros(u.LastFailure), string(u.FailureStep), u.FailureCode,
 			u.FailureText, u.Mails, u.Failures, micros(u.Probe), micros(u.CertExpires), u.breaker}
 	}
-	_, err := l.execAll(upsertCredentialUse, rows)
-	return err
+	return rows
 }
 
 func (k credentialKey) compare(other credentialKey) int {

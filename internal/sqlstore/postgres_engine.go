@@ -24,17 +24,19 @@ type postgresEngine struct {
 
 	lockPatience time.Duration // for what other processes do alone
 
-	changes   queue[*changing]
-	mails     queue[*accepting]
-	providers *lookup[providerKey, providerRow]
-	tokens    *lookup[[32]byte, auth.Token]
-	doubt     atomic.Bool // whether changes that were given up are stuck
+	changes     queue[*changing]
+	mails       queue[*accepting]
+	settlements queue[[]settlementRow]
+	providers   *lookup[providerKey, providerRow]
+	tokens      *lookup[[32]byte, auth.Token]
+	doubt       atomic.Bool // whether changes that were given up are stuck
 }
 
 func newPostgres(pool *pgxpool.Pool, f *fence, o Options) *postgresEngine {
 	p := &postgresEngine{pool: pool, fence: f, patience: postgresPatience, lockPatience: o.patience()}
 	p.changes.run = p.applyQueue
 	p.mails.run = p.acceptQueue
+	p.settlements.run = p.settleQueue
 	p.providers = newLookup(p, findProviders)
 	p.tokens = newLookup(p, findTokens)
 	return p

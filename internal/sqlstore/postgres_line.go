@@ -12,7 +12,14 @@ import (
 // postgresLine is a transaction. pgx prepares each statement once for each connection.
 type postgresLine struct {
 	ctx context.Context
-	tx  pgx.Tx
+	tx  querier
+}
+
+// querier is a transaction, or the connection that has one.
+type querier interface {
+	Exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // run implements executor.
@@ -35,6 +42,9 @@ func (l *postgresLine) runAll(query string, rows [][]any) ([]int64, error) {
 	err := l.tx.SendBatch(l.ctx, &batch).Close()
 	return touched, err
 }
+
+// pipelines implements executor.
+func (l *postgresLine) pipelines() bool { return true }
 
 // each implements executor.
 func (l *postgresLine) each(query string, args []any, f func(scanner) (more bool, err error)) error {

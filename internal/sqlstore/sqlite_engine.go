@@ -94,6 +94,24 @@ func (s *sqliteEngine) accept(ctx context.Context, m *acceptance) (outbox.Messag
 	return taken, err
 }
 
+func (s *sqliteEngine) claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
+	return claimLocked(ctx, s, c)
+}
+
+func (s *sqliteEngine) settle(ctx context.Context, rows []settlementRow) error {
+	all := make([]*settlementRow, len(rows))
+	for i := range rows {
+		all[i] = &rows[i]
+	}
+	return s.write(ctx, write{clean: true, do: func(l *line) error {
+		s := settler{line: l}
+		if err := s.settle(all); err != nil {
+			return err
+		}
+		return s.finish()
+	}})
+}
+
 func (s *sqliteEngine) provider(ctx context.Context, key providerKey) (providerRow, error) {
 	row, err := s.providers.get(key, func(k providerKey) (r providerRow, err error) {
 		if k.active {

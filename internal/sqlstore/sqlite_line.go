@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/mailkeep/mailkeep/internal/outbox"
 )
 
 // sqliteLine is the writer's connection within a transaction. Its statements run past database/sql,
@@ -42,6 +44,9 @@ func (l *sqliteLine) runAll(query string, rows [][]any) ([]int64, error) {
 	return touched, nil
 }
 
+// pipelines implements executor: there are no round trips.
+func (l *sqliteLine) pipelines() bool { return false }
+
 // each implements executor.
 func (l *sqliteLine) each(query string, args []any, f func(scanner) (more bool, err error)) error {
 	return l.with(query, args, func(s hotStmt, values []driver.NamedValue) error {
@@ -60,6 +65,11 @@ func (l *sqliteLine) each(query string, args []any, f func(scanner) (more bool, 
 		}
 		return errors.Join(err, rows.Close())
 	})
+}
+
+// take implements executor.
+func (l *sqliteLine) take(c outbox.ClaimRequest) ([]outbox.ClaimedMail, error) {
+	return take(&line{executor: l}, c)
 }
 
 // with runs f with the prepared statement while nobody else has the connection, unless the

@@ -1,0 +1,63 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// trips is a change in two round trips where each statement by itself would make one.
+type trips struct {
+	// first queues the statements that the transaction begins with.
+	first func(*pgx.Batch)
+	// then decides on what they have answered. It may use the line, for more round trips, and queues
+	// what goes with the commit: what is locked there is let go at once.
+	then func(*line, *pgx.Batch) error
+}
+
+// travel makes a change, again if another got in its way.
+func (p *postgresEngine) travel(ctx context.Context, t trips) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("sqlstore: %w", err)
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.patience)
+	defer cancel()
+	for {
+		conn, err := p.acquire(ctx, bounded)
+		if err != nil {
+			return err
+		}
+		err = p.attemptTrips(bounded, conn.Conn(), t)
+		conn.Release()
+		if p.class(err) != collided || bounded.Err() != nil {
+			return p.failedWrite(bounded, err)
+		}
+	}
+}
+
+// attemptTrips makes a change in one transaction.
+func (p *postgresEngine) attemptTrips(ctx context.Context, c *pgx.Conn, t trips) error {
+	defer func() {
+		if c.PgConn().TxStatus() != 'I' && !c.IsClosed() {
+			_, _ = c.Exec(ctx, "ROLLBACK") // If it fails the connection is closed.
+		}
+	}()
+	var first, last pgx.Batch
+	first.Queue("BEGIN")
+	t.first(&first)
+	if err := c.SendBatch(ctx, &first).Close(); err != nil {
+		return err
+	}
+	if err := t.then(&line{executor: &postgresLine{ctx, c}}, &last); err != nil {
+		return err
+	}
+	last.Queue("COMMIT").Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
+			return pgx.ErrTxCommitRollback
+		}
+		return nil
+	})
+	return p.committed(c, c.SendBatch(ctx, &last).Close())
+}
