@@ -74,7 +74,7 @@ type outcome struct {
 // decide says what becomes of a claimed mail after a delivery.
 func decide(m ClaimedMail, d emailprovider.Delivery, o outcome) Settlement {
 	s := Settlement{
-		Lease: Lease{m.Instance, m.ID, m.Fence}, At: o.now, State: Queued, Reason: m.Reason, Due: o.now,
+		Lease: m.Lease(), At: o.now, State: Queued, Reason: m.Reason, Due: o.now,
 		Recipients: m.Recipients, Keep: o.keep,
 	}
 	if d.Untried {
@@ -166,7 +166,7 @@ func attempt(m ClaimedMail, d emailprovider.Delivery, o outcome) *Attempt {
 // unreadable is what becomes of a mail whose content does not open: the key may come back.
 func unreadable(m ClaimedMail, o outcome) Settlement {
 	return Settlement{
-		Lease: Lease{m.Instance, m.ID, m.Fence}, At: o.now, State: Queued, Keep: o.keep,
+		Lease: m.Lease(), At: o.now, State: Queued, Keep: o.keep,
 		Reason: "the content can't be opened with the keyset in use",
 		Due:    minTime(o.now.Add(maxBackoff), m.Expires),
 	}

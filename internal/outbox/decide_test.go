@@ -114,7 +114,7 @@ func TestDecide(t *testing.T) {
 		before := []Recipient{
 			{Address: "a@x", Kind: To, State: Pending}, {Address: "b@x", Kind: Cc, State: Accepted}, {Address: "c@x", Kind: Bcc, State: Pending},
 		}
-		m := ClaimedMail{Fence: 7, Message: Message{
+		m := ClaimedMail{Message: Message{Version: 7,
 			Instance: "i", ID: "m", State: Sending, Reason: "before", Recipients: slices.Clone(before), Attempts: 2, Expires: noon.Add(time.Hour),
 		}}
 		s := decide(m, c.delivery, outcome{via: via, now: noon, jitter: 0.5, keep: true})

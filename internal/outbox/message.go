@@ -48,7 +48,8 @@ type Message struct {
 	Changed        time.Time // when State last changed
 	Due            time.Time // of a queued mail: when the next attempt may begin; of one being sent: end of the lease
 	Expires        time.Time
-	Attempts       int // so far
+	Attempts       int    // so far
+	Version        uint64 // of two of them the one with the higher is the later
 
 	// Of the latest attempt.
 	ProviderID        string

@@ -61,7 +61,7 @@ func (w *Worker) claim(ctx context.Context, l *lane, limit int, seen glance) (Cl
 		l.hold(minTime(claim.Probe, now.Add(idlePause)), seen) // another process may see a new credential first
 	}
 	for _, m := range claim.Mails {
-		w.leases.add(Lease{m.Instance, m.ID, m.Fence}, now.Add(w.Lease))
+		w.leases.add(m.Lease(), now.Add(w.Lease))
 		w.hub.publish(m.Message)
 	}
 	return claim, nil

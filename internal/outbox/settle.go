@@ -124,6 +124,7 @@ func (w *Worker) takenOver(ctx context.Context, b settled) []Message {
 func (w *Worker) record(ctx context.Context, b settled) Message {
 	m, s := b.mail.Message, b.what
 	m.State, m.Reason, m.Recipients, m.Changed, m.Due = s.State, s.Reason, s.Recipients, s.At, s.Due
+	m.Version++
 	if a := s.Attempt; a != nil {
 		m.Attempts, m.ProviderID, m.CredentialVersion = a.Number, a.ProviderID, a.CredentialVersion
 	}

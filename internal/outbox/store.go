@@ -15,13 +15,16 @@ var (
 	ErrNotFound = errors.New("outbox: not found")
 	// ErrState: the mail is not in a state for this.
 	ErrState = errors.New("outbox: not in this state")
+	// ErrMark: what has changed since the mark can't be told.
+	ErrMark = errors.New("outbox: changes since then are not known")
 	// ErrKeyTaken: the idempotency key belongs to another mail.
 	ErrKeyTaken = errors.New("outbox: idempotency key taken")
 )
 
 // Store keeps mails. Its contract is the suite in storetest; the name in parentheses is the case that
 // holds an implementation to the sentence. Instances never see each other (Instances). Everything that
-// a method has acknowledged is durable, and reads see it.
+// a method has acknowledged is durable, and reads see it. Each change of a mail gives it a higher version,
+// which Extend does not (Versions).
 type Store interface {
 	// Accept makes a new mail durable as queued and due at m.Due, with its sealed content (Accept).
 	// If m.IdempotencyKey is not empty and the instance has a mail with it, nothing is stored, the
@@ -55,8 +58,8 @@ type Store interface {
 // Queue is the part of a store that workers live on.
 type Queue interface {
 	// Claim takes open mails that are due at c.Now, the longest due first: queued ones, and those
-	// being sent whose lease has passed. They become sending with a higher fence than ever before
-	// and a lease until c.Until. The mails, the active provider and its sealed secret are read in
+	// being sent whose lease has passed. They become sending, and their new version is the fence of
+	// a lease until c.Until. The mails, the active provider and its sealed secret are read in
 	// the one transaction that takes the mails (Claim, Lease, FreshProvider). Without an active
 	// provider, or while its breaker is open, nothing is taken (NoProvider, Breaker); when the
 	// breaker's probe is due, one mail is, and the next probe is c.ProbeAfter later.
@@ -84,6 +87,18 @@ type Queue interface {
 	// order of their names (Waiting).
 	Waiting(ctx context.Context) ([]Wait, error)
 }
+
+// Others tells what becomes of mails, whichever process has done it.
+type Others interface {
+	// Changes returns each mail of the instances that was changed since a mark, once and as it is now, and
+	// the mark of now; with an empty mark no mails. Whatever becomes visible after that is returned for the
+	// new mark (Changes). If it can't be told what has changed since, or that is more than limit, the
+	// error is ErrMark, and the mark good all the same.
+	Changes(ctx context.Context, instances []string, since Mark, limit int) ([]Message, Mark, error)
+}
+
+// Mark is when Others were asked.
+type Mark string
 
 // Sealed is content in encrypted form.
 type Sealed = emailprovider.Sealed
@@ -121,14 +136,16 @@ type Claim struct {
 // ClaimedMail is a mail that a worker may send.
 type ClaimedMail struct {
 	Message
-	Fence   uint64
 	Content Sealed
 }
+
+// Lease returns what its worker has of it.
+func (m ClaimedMail) Lease() Lease { return Lease{m.Instance, m.ID, m.Version} }
 
 // Lease names a claimed mail.
 type Lease struct {
 	Instance, ID string
-	Fence        uint64
+	Fence        uint64 // the mail's version since it was claimed
 }
 
 // Settlement is what became of a claimed mail.

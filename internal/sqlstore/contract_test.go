@@ -10,6 +10,7 @@ import (
 	deprecationtest "github.com/mailkeep/mailkeep/internal/deprecation/storetest"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	providertest "github.com/mailkeep/mailkeep/internal/emailprovider/storetest"
+	"github.com/mailkeep/mailkeep/internal/outbox"
 	outboxtest "github.com/mailkeep/mailkeep/internal/outbox/storetest"
 	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
 )
@@ -88,6 +89,20 @@ func TestUses(t *testing.T) {
 	onEach(t, func(t *testing.T, open opener) {
 		deprecationtest.Run(t, func(t *testing.T, instances ...string) deprecation.Store { return open(t, instances...) })
 	})
+}
+
+func TestOthers(t *testing.T) {
+	type shared struct {
+		*DB
+		outbox.Others
+	}
+	outboxtest.RunOthers(t, func(t *testing.T, instances ...string) outboxtest.Shared {
+		db := openPostgres(t, instances...)
+		return shared{db, db.Others()}
+	})
+	if others := open(t).Others(); others != nil {
+		t.Errorf("a database of one process has others: %v", others)
+	}
 }
 
 func TestOutbox(t *testing.T) {

@@ -49,16 +49,12 @@ func newMoving(t *testing.T) *moving {
 	mails := claimAll(t, m.from)
 	attempt := &outbox.Attempt{Number: 1, ProviderID: active.ID, CredentialVersion: active.Credential.Version, Started: start, Ended: start, Step: "data", Text: "later"}
 	_, err := m.from.Settle(t.Context(), []outbox.Settlement{
-		{Lease: leaseOf(mails[0]), At: start, State: outbox.Delivered, Attempt: attempt, Recipients: mails[0].Recipients},
-		{Lease: leaseOf(mails[1]), At: start, State: outbox.Queued, Due: start, Attempt: attempt, Recipients: mails[1].Recipients},
+		{Lease: mails[0].Lease(), At: start, State: outbox.Delivered, Attempt: attempt, Recipients: mails[0].Recipients},
+		{Lease: mails[1].Lease(), At: start, State: outbox.Queued, Due: start, Attempt: attempt, Recipients: mails[1].Recipients},
 	})
 	must(t, err)
 	run(t, lite(m.from).writer, `INSERT INTO message_recipients (instance, address, id) VALUES ('default', 'b@example.com', '`+mails[0].ID+`')`)
 	return m
-}
-
-func leaseOf(m outbox.ClaimedMail) outbox.Lease {
-	return outbox.Lease{Instance: m.Instance, ID: m.ID, Fence: m.Fence}
 }
 
 func must(t *testing.T, err error) {

@@ -61,7 +61,7 @@ func delivered(mails []outbox.ClaimedMail, p emailprovider.Provider, at time.Tim
 		recipients := []outbox.Recipient{m.Recipients[0]}
 		recipients[0].State, recipients[0].Code, recipients[0].Text = outbox.Accepted, 250, "2.1.5 Ok"
 		all = append(all, outbox.Settlement{
-			Lease: outbox.Lease{Instance: m.Instance, ID: m.ID, Fence: m.Fence}, At: at, State: outbox.Delivered, Recipients: recipients,
+			Lease: m.Lease(), At: at, State: outbox.Delivered, Recipients: recipients,
 			Attempt: &outbox.Attempt{
 				Number: 1, ProviderID: p.ID, CredentialVersion: 1, Started: at, Ended: at, Accepted: true, Code: 250,
 				Text: "2.0.0 Ok: queued as 4Zf0Xk2v1Nz9",

@@ -10,21 +10,24 @@ import (
 )
 
 const (
-	updateCancelled = `UPDATE messages SET state = 'cancelled', open = FALSE, due = 0, changed = $3
+	// inTransaction goes with every change of a mail but that of its lease: see selectChanged.
+	inTransaction = ` /*pg , changed_in = txid_current() */`
+
+	updateCancelled = `UPDATE messages SET state = 'cancelled', open = FALSE, due = 0, changed = $3, fence = fence + 1` + inTransaction + `
 		WHERE instance = $1 AND id = $2 AND state = 'queued'`
-	updateDue = `UPDATE messages SET due = $3 WHERE instance = $1 AND id = $2 AND state = 'queued'`
+	updateDue = `UPDATE messages SET due = $3, fence = fence + 1` + inTransaction + ` WHERE instance = $1 AND id = $2 AND state = 'queued'`
 
 	selectHasContent = `SELECT EXISTS (SELECT 1 FROM message_contents WHERE instance = $1 AND id = $2)`
 	insertLast       = `INSERT INTO attempts (instance, id, number, record)
 		SELECT instance, id, attempts, last_attempt FROM messages
 		WHERE instance = $1 AND id = $2 AND last_attempt IS NOT NULL`
 	updateRevived = `UPDATE messages SET state = 'queued', open = TRUE, due = $3, changed = $3, expires = $4,
-			recipients = $5, reason = '', last_attempt = NULL
+			recipients = $5, reason = '', last_attempt = NULL, fence = fence + 1` + inTransaction + `
 		WHERE instance = $1 AND id = $2 AND state IN ('failed', 'expired')`
 
 	selectExpired = `SELECT` + messageColumns + ` FROM messages AS m
 		WHERE m.instance = $1 AND m.open AND m.expires <= $2 AND m.due <= $2 ORDER BY m.expires LIMIT $3 /*pg FOR UPDATE SKIP LOCKED */`
-	updateExpired = `UPDATE messages SET state = 'expired', open = FALSE, due = 0, changed = $1 WHERE instance = $2 AND id IN `
+	updateExpired = `UPDATE messages SET state = 'expired', open = FALSE, due = 0, changed = $1, fence = fence + 1` + inTransaction + ` WHERE instance = $2 AND id IN `
 
 	selectAttempts = `SELECT number, record FROM attempts WHERE instance = $1 AND id = $2
 		UNION ALL SELECT attempts, last_attempt FROM messages WHERE instance = $1 AND id = $2 AND last_attempt IS NOT NULL
@@ -83,6 +86,7 @@ func (db *DB) Cancel(ctx context.Context, instance, id string, at time.Time, kee
 			return err
 		}
 		m.State, m.Changed, m.Due = outbox.Cancelled, kept(at), time.Time{}
+		m.Version++
 		if keep {
 			return nil
 		}
@@ -102,6 +106,7 @@ func (db *DB) Requeue(ctx context.Context, instance, id string, at, expires time
 			if m.Expires.Before(m.Due) {
 				m.Due = m.Expires
 			}
+			m.Version++
 			return l.execOne(outbox.ErrState, updateDue, instance, id, micros(m.Due))
 		case outbox.Failed, outbox.Expired:
 			return revive(l, m, kept(at), kept(expires))
@@ -133,6 +138,7 @@ func revive(l *line, m *outbox.Message, at, expires time.Time) error {
 		return err
 	}
 	m.State, m.Reason, m.Changed, m.Due, m.Expires = outbox.Queued, "", at, at, expires
+	m.Version++
 	return l.execOne(outbox.ErrState, updateRevived, m.Instance, m.ID, micros(at), micros(expires), recipients)
 }
 
@@ -147,6 +153,7 @@ func (db *DB) Expire(
 		err := l.each(selectExpired, []any{instance, micros(now), limit}, func(row scanner) (more bool, err error) {
 			m, err := scanMessage(row, instance)
 			m.State, m.Changed, m.Due = outbox.Expired, kept(now), time.Time{}
+			m.Version++
 			expired, ids = append(expired, m), append(ids, m.ID)
 			return true, err
 		})

@@ -23,7 +23,7 @@ const (
 
 	selectUnchanged = `SELECT 1 FROM providers WHERE instance = $1 AND id = $2 AND sequence = $3 AND active`
 
-	selectDue = `SELECT` + messageColumns + `, CAST(m.fence AS BIGINT) AS p, CAST(c.key_id AS BIGINT) AS q, c.ciphertext AS r
+	selectDue = `SELECT` + messageColumns + `, CAST(c.key_id AS BIGINT) AS q, c.ciphertext AS r
 		FROM messages AS m JOIN message_contents AS c ON c.instance = m.instance AND c.id = m.id
 		WHERE m.instance = $1 AND m.open AND m.due <= $2 AND m.expires > $2 ORDER BY m.due LIMIT $3`
 
@@ -149,14 +149,14 @@ func take(l *line, c outbox.ClaimRequest) (mails []outbox.ClaimedMail, err error
 	size := 0
 	err = l.each(selectDue, []any{c.Instance, micros(c.Now), c.Limit}, func(row scanner) (more bool, err error) {
 		var m outbox.ClaimedMail
-		if m.Message, err = scanMessage(row, c.Instance, &m.Fence, &m.Content.KeyID, &m.Content.Ciphertext); err != nil {
+		if m.Message, err = scanMessage(row, c.Instance, &m.Content.KeyID, &m.Content.Ciphertext); err != nil {
 			return false, err
 		}
 		if m.State != outbox.Sending {
 			m.State, m.Changed = outbox.Sending, kept(c.Now)
 		}
 		m.Due = kept(c.Until)
-		m.Fence++
+		m.Version++
 		mails, taken = append(mails, m), append(taken, m.ID)
 		size += len(m.Content.Ciphertext)
 		return size < maxClaimed, nil

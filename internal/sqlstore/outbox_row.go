@@ -18,7 +18,7 @@ const messageColumns = `
 	CAST(m.attempts AS BIGINT) AS g, CAST(m.provider_id AS TEXT) AS h,
 	CAST(m.credential_version AS BIGINT) AS i, CAST(m.tag AS TEXT) AS j,
 	COALESCE(m.idempotency_key, '') AS k, m.fingerprint AS l, CAST(m.recipients AS TEXT) AS n,
-	CAST(m.reason AS TEXT) AS o`
+	CAST(m.reason AS TEXT) AS o, CAST(m.fence AS BIGINT) AS p`
 
 // scanMessage reads messageColumns, and after them what more is for.
 func scanMessage(from scanner, instance string, more ...any) (outbox.Message, error) {
@@ -28,7 +28,7 @@ func scanMessage(from scanner, instance string, more ...any) (outbox.Message, er
 		due, expires, changed, created int64
 	)
 	err := from.Scan(append([]any{&m.ID, (*string)(&m.State), &due, &expires, &changed, &created, &m.Attempts, &m.ProviderID,
-		&m.CredentialVersion, &m.Tag, &m.IdempotencyKey, &m.Fingerprint, &recipients, &m.Reason}, more...)...)
+		&m.CredentialVersion, &m.Tag, &m.IdempotencyKey, &m.Fingerprint, &recipients, &m.Reason, &m.Version}, more...)...)
 	if err != nil {
 		return outbox.Message{}, err
 	}

@@ -13,7 +13,7 @@ import (
 const (
 	// What a settlement does not say stays as it is.
 	settled = ` changed = $5, reason = $6, recipients = COALESCE($7, recipients), attempts = attempts + $8,
-			provider_id = COALESCE($9, provider_id), credential_version = COALESCE($10, credential_version)`
+			provider_id = COALESCE($9, provider_id), credential_version = COALESCE($10, credential_version), fence = fence + 1` + inTransaction
 	selectSettled = `SELECT 1 FROM messages WHERE instance = $1 AND id = $2 /*pg FOR UPDATE */`
 
 	stillHeld = ` WHERE instance = $1 AND id = $2 AND fence = $3 AND state = 'sending'`

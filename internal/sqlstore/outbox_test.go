@@ -48,8 +48,8 @@ func TestReleaseClaims(t *testing.T) {
 	if refused, err := db.Settle(t.Context(), delivered(before, p, start)); err != nil || len(refused) != 1 {
 		t.Errorf("a settlement from before: %v refused, %v", refused, err)
 	}
-	if again := claimAll(t, db); again[0].Fence <= before[0].Fence {
-		t.Errorf("fence %d after %d", again[0].Fence, before[0].Fence)
+	if again := claimAll(t, db); again[0].Version <= before[0].Version {
+		t.Errorf("fence %d after %d", again[0].Version, before[0].Version)
 	}
 	if err := db.ReleaseClaims(t.Context()); err != nil {
 		t.Fatal(err)
@@ -204,8 +204,8 @@ func TestLeasesInOrder(t *testing.T) {
 		var leases []outbox.Lease
 		var settlements []outbox.Settlement
 		for i, m := range claim.Mails {
-			leases = append(leases, leaseOf(m))
-			settlements = append(settlements, outbox.Settlement{Lease: leaseOf(m), At: now, State: outbox.Queued, Due: now})
+			leases = append(leases, m.Lease())
+			settlements = append(settlements, outbox.Settlement{Lease: m.Lease(), At: now, State: outbox.Queued, Due: now})
 			if i%2 == 0 {
 				settlements[i].State, settlements[i].Keep = outbox.Failed, true
 			}

@@ -31,9 +31,9 @@ const (
 			FROM due
 		)
 		UPDATE messages AS m SET state = 'sending', due = $4, fence = m.fence + 1,
-			changed = CASE WHEN m.state = 'sending' THEN m.changed ELSE $2 END
+			changed = CASE WHEN m.state = 'sending' THEN m.changed ELSE $2 END, changed_in = txid_current()
 		FROM sized AS s WHERE m.ctid = s.t AND s.before < $5
-		RETURNING` + messageColumns + `, m.fence AS p, s.key_id AS q, s.ciphertext AS r, s.due AS s`
+		RETURNING` + messageColumns + `, s.key_id AS q, s.ciphertext AS r, s.due AS s`
 
 	// activeBreaker are its probe and last failure, as selectBreaker has them, 0 if it is closed.
 	activeBreaker = `SELECT` + providerColumns + `, COALESCE(probe, 0) AS ae, COALESCE(last_failure, 0) AS af
@@ -61,7 +61,7 @@ func takeDueArgs(c outbox.ClaimRequest, anyway bool) []any {
 
 func (d *dueMails) scan(row scanner) (err error) {
 	var m dueMail
-	m.Message, err = scanMessage(row, d.instance, &m.Fence, &m.Content.KeyID, &m.Content.Ciphertext, &m.due)
+	m.Message, err = scanMessage(row, d.instance, &m.Content.KeyID, &m.Content.Ciphertext, &m.due)
 	d.all = append(d.all, m)
 	return err
 }

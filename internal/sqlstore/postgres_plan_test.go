@@ -48,6 +48,9 @@ func testPostgresPlans(t *testing.T, db *DB) {
 			"using message_contents_pkey on message_contents c: ((instance = d.instance) AND (id = d.id))",
 			"Tid Scan on message_contents c: (ctid = ",
 		}},
+		"changes": {selectChanged, []string{
+			"messages_changed", // by an index scan or a bitmap of it
+		}},
 		"settle: one":          {updateFinished, []string{"using messages_pkey on messages: ((instance = $1) AND (id = $2))"}},
 		"settle: put back one": {updatePutBack, []string{"using messages_pkey on messages: ((instance = $1) AND (id = $2))"}},
 		"erase":                {eraseMails.one, []string{"using message_contents_pkey on message_contents: ((instance = $1) AND (id = $2))"}},

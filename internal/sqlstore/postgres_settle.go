@@ -29,7 +29,7 @@ const settleMails = `WITH held AS MATERIALIZED (
 			last_attempt = CASE WHEN h.state = 'queued' THEN m.last_attempt ELSE h.attempt END,
 			recipients = COALESCE(h.recipients, m.recipients), attempts = m.attempts + h.attempts,
 			provider_id = COALESCE(h.provider_id, m.provider_id),
-			credential_version = COALESCE(h.version, m.credential_version)
+			credential_version = COALESCE(h.version, m.credential_version), fence = m.fence + 1, changed_in = txid_current()
 		FROM held AS h WHERE m.ctid = h.t AND m.fence = h.fence AND m.state = 'sending'
 		RETURNING h.n, h.instance, h.id, h.state, h.attempt, h.erase, m.attempts
 	), tried AS (

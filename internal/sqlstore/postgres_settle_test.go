@@ -77,7 +77,7 @@ func TestSettleMeanwhile(t *testing.T) {
 	}
 	defer func() { _ = extending.Rollback(t.Context()) }()
 	m := claimed[0]
-	if _, err := extending.Exec(t.Context(), updateLease, 1, m.Instance, m.ID, signed(m.Fence)); err != nil {
+	if _, err := extending.Exec(t.Context(), updateLease, 1, m.Instance, m.ID, signed(m.Version)); err != nil {
 		t.Fatal(err)
 	}
 	settled := make(chan error, 1)

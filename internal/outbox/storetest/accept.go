@@ -118,7 +118,7 @@ func testInstances(t *testing.T, open Opener) {
 			t.Errorf("Messages of the other instance: %v, %v", found, err)
 		}
 	}
-	stolen := leaseOf(claimOne(t, s, one, 2))
+	stolen := claimOne(t, s, one, 2).Lease()
 	stolen.Instance = two
 	settlement := outbox.Settlement{Lease: stolen, At: moment(3), State: outbox.Delivered, Attempt: attempt(theirs, 3)}
 	if refused, err := s.Settle(t.Context(), []outbox.Settlement{settlement}); err != nil || len(refused) != 1 {

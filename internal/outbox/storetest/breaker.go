@@ -75,7 +75,7 @@ func refused(p emailprovider.Provider, m outbox.ClaimedMail, n, due int) outbox.
 	a := attempt(p, n)
 	a.Step, a.Code, a.Text = emailprovider.StepAuth, 535, "5.7.8 no"
 	return outbox.Settlement{
-		Lease: leaseOf(m), At: moment(n), State: outbox.Queued, Due: moment(due), Attempt: a, CredentialRefused: true,
+		Lease: m.Lease(), At: moment(n), State: outbox.Queued, Due: moment(due), Attempt: a, CredentialRefused: true,
 	}
 }
 
@@ -109,19 +109,19 @@ func testBreaker(t *testing.T, open Opener) {
 	// One that does not get as far as the credential says nothing of it.
 	down := attempt(p, 246)
 	down.Step = emailprovider.StepDial
-	settle(t, s, outbox.Settlement{Lease: leaseOf(probe[0]), At: moment(246), State: outbox.Queued, Due: moment(246), Attempt: down})
+	settle(t, s, outbox.Settlement{Lease: probe[0].Lease(), At: moment(246), State: outbox.Queued, Due: moment(246), Attempt: down})
 	probe = wantOpen(366, 486, 1)
 
 	// One that goes out on a session from before says nothing of it either.
 	old := attempt(p, 367)
 	old.Accepted, old.Steps = true, old.Steps[1:]
-	settle(t, s, outbox.Settlement{Lease: leaseOf(probe[0]), At: moment(367), State: outbox.Queued, Due: moment(367), Attempt: old})
+	settle(t, s, outbox.Settlement{Lease: probe[0].Lease(), At: moment(367), State: outbox.Queued, Due: moment(367), Attempt: old})
 	probe = wantOpen(486, 606, 1)
 
 	// The probe is logged in.
 	ok := attempt(p, 487)
 	ok.Step, ok.Code = emailprovider.StepRecipient, 550
-	settle(t, s, outbox.Settlement{Lease: leaseOf(probe[0]), At: moment(487), State: outbox.Failed, Attempt: ok})
+	settle(t, s, outbox.Settlement{Lease: probe[0].Lease(), At: moment(487), State: outbox.Failed, Attempt: ok})
 	c = claim(t, s, one, 487, 1)
 	wantEqual(t, "a closed breaker", []any{len(c.Mails), c.Probe}, []any{1, time.Time{}})
 
@@ -158,7 +158,7 @@ func testSuperseded(t *testing.T, open Opener) {
 	wantDue("refused with a former credential", c[1], 3)
 	down := attempt(p, 4)
 	down.Step = emailprovider.StepDial
-	settle(t, s, outbox.Settlement{Lease: leaseOf(c[2]), At: moment(4), State: outbox.Queued, Due: moment(100), Attempt: down})
+	settle(t, s, outbox.Settlement{Lease: c[2].Lease(), At: moment(4), State: outbox.Queued, Due: moment(100), Attempt: down})
 	wantDue("not refused", c[2], 100)
 
 	apply(t, s, emailprovider.EventUpdated, changed) // no longer what it was, but for the credential

@@ -23,7 +23,7 @@ func testClaim(t *testing.T, open Opener) {
 	wantClaimed(t, "the longest due", c, first, second)
 	for i, m := range []outbox.Message{first, second} {
 		m.State, m.Changed, m.Due = outbox.Sending, moment(5), moment(5).Add(lease)
-		wantEqual(t, "claimed mail", c.Mails[i], outbox.ClaimedMail{Message: m, Fence: 1, Content: contentOf(m)})
+		wantEqual(t, "claimed mail", c.Mails[i], outbox.ClaimedMail{Message: m, Content: contentOf(m)})
 		wantMessage(t, s, m)
 	}
 	wantClaimed(t, "the rest", claim(t, s, one, 5, 2), third)
@@ -63,26 +63,26 @@ func testLease(t *testing.T, open Opener) {
 		}
 		wantEqual(t, "leases lost", lost, want)
 	}
-	extend(leaseOf(first), 100)
+	extend(first.Lease(), 100)
 	m.State, m.Changed, m.Due = outbox.Sending, moment(1), moment(100)
 	wantMessage(t, s, m)
 	wantClaimed(t, "while the extended lease lasts", claim(t, s, one, 99, 9))
 
 	next := claimOne(t, s, one, 100)
-	if next.Fence <= first.Fence {
-		t.Errorf("the fence went from %d to %d", first.Fence, next.Fence)
+	if next.Version <= first.Version {
+		t.Errorf("the fence went from %d to %d", first.Version, next.Version)
 	}
 	m.Due = moment(100).Add(lease)
 	wantEqual(t, "mail claimed again", next.Message, m) // still sending, so not changed
-	extend(leaseOf(first), 1000, leaseOf(first))
+	extend(first.Lease(), 1000, first.Lease())
 	wantMessage(t, s, m)
-	extend(leaseOf(next), 170)
+	extend(next.Lease(), 170)
 
 	// A fence is never used twice, whatever happened between.
 	settle(t, s, settlementsOf([]outbox.ClaimedMail{next}, outbox.Queued, 110)...)
-	extend(leaseOf(next), 200, leaseOf(next))
-	if again := claimOne(t, s, one, 120); again.Fence <= next.Fence {
-		t.Errorf("the fence went from %d to %d", next.Fence, again.Fence)
+	extend(next.Lease(), 200, next.Lease())
+	if again := claimOne(t, s, one, 120); again.Version <= next.Version {
+		t.Errorf("the fence went from %d to %d", next.Version, again.Version)
 	}
 }
 

@@ -19,7 +19,7 @@ func testMessages(t *testing.T, open Opener) {
 		for _, m := range claim(t, s, one, 100, 7).Mails {
 			tried := attempt(a, 101)
 			tried.ProviderID = p
-			settle(t, s, outbox.Settlement{Lease: leaseOf(m), At: moment(101), State: state, Due: moment(200), Attempt: tried})
+			settle(t, s, outbox.Settlement{Lease: m.Lease(), At: moment(101), State: state, Due: moment(200), Attempt: tried})
 		}
 	}
 	claim(t, s, one, 100, 7)

@@ -52,7 +52,7 @@ func testSettle(t *testing.T, open Opener) {
 	held := claimOne(t, s, one, 2)
 	soft := failing(p, 1)
 	settle(t, s, outbox.Settlement{
-		Lease: leaseOf(held), At: moment(3), State: outbox.Queued, Reason: "451 später", Due: moment(10), Attempt: soft,
+		Lease: held.Lease(), At: moment(3), State: outbox.Queued, Reason: "451 später", Due: moment(10), Attempt: soft,
 	})
 	m.Reason, m.Changed, m.Due = "451 später", moment(3), moment(10)
 	m.Attempts, m.ProviderID, m.CredentialVersion = 1, p.ID, 1
@@ -63,7 +63,7 @@ func testSettle(t *testing.T, open Opener) {
 	// A mail that was claimed, and not tried.
 	held = claimOne(t, s, one, 10)
 	wantEqual(t, "attempts of the claimed mail", held.Attempts, 1)
-	settle(t, s, outbox.Settlement{Lease: leaseOf(held), At: moment(11), State: outbox.Queued, Due: moment(12)})
+	settle(t, s, outbox.Settlement{Lease: held.Lease(), At: moment(11), State: outbox.Queued, Due: moment(12)})
 	m.Reason, m.Changed, m.Due = "", moment(11), moment(12)
 	wantMessage(t, s, m)
 	wantAttempts(t, s, m, soft)
@@ -75,7 +75,7 @@ func testSettle(t *testing.T, open Opener) {
 	m.Recipients[0].State, m.Recipients[0].Code = outbox.Accepted, 250
 	m.Recipients[1] = outbox.Recipient{Address: "B@example.com", Kind: outbox.Bcc, State: outbox.Refused, Code: 550, Text: "5.1.1 unknown"}
 	settle(t, s, outbox.Settlement{
-		Lease: leaseOf(held), At: moment(13), State: outbox.Failed, Reason: "550", Recipients: m.Recipients, Attempt: half,
+		Lease: held.Lease(), At: moment(13), State: outbox.Failed, Reason: "550", Recipients: m.Recipients, Attempt: half,
 	})
 	m.State, m.Reason, m.Changed, m.Due, m.Attempts, m.CredentialVersion = outbox.Failed, "550", moment(13), time.Time{}, 2, 2
 	wantMessage(t, s, m)
@@ -93,7 +93,7 @@ func testSettleMany(t *testing.T, s Store, p emailprovider.Provider) {
 	var all []outbox.Settlement
 	for i, m := range claim(t, s, one, 30, 200).Mails {
 		all = append(all, outbox.Settlement{
-			Lease: leaseOf(m), At: moment(31), State: finals[i%3], Attempt: failing(p, 31), Keep: i%2 == 0,
+			Lease: m.Lease(), At: moment(31), State: finals[i%3], Attempt: failing(p, 31), Keep: i%2 == 0,
 		})
 	}
 	wantEqual(t, "mails claimed", len(all), 120)
@@ -129,13 +129,13 @@ func testFence(t *testing.T, open Opener) {
 		t.Helper()
 		for _, state := range []outbox.State{outbox.Queued, outbox.Delivered, outbox.Failed, outbox.Expired} {
 			refused, err := s.Settle(t.Context(), []outbox.Settlement{{
-				Lease: leaseOf(held), At: moment(n), State: state, Reason: "stale", Due: moment(1), Attempt: failing(p, n),
+				Lease: held.Lease(), At: moment(n), State: state, Reason: "stale", Due: moment(1), Attempt: failing(p, n),
 				CredentialRefused: state == outbox.Queued,
 			}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantEqual(t, what+" settled as "+string(state)+": refused", refused, []outbox.Lease{leaseOf(held)})
+			wantEqual(t, what+" settled as "+string(state)+": refused", refused, []outbox.Lease{held.Lease()})
 		}
 		wantAttempts(t, s, m)
 		if uses, err := s.CredentialUses(t.Context(), one, p.ID, 9); err != nil || len(uses) > 0 {
@@ -162,7 +162,7 @@ func testFence(t *testing.T, open Opener) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "refused of three", refused, []outbox.Lease{leaseOf(stale)})
+	wantEqual(t, "refused of three", refused, []outbox.Lease{stale.Lease()})
 	m.State, m.Changed, m.Due = outbox.Delivered, moment(101), time.Time{}
 	wantMessage(t, s, m)
 	refuse("a settled mail", 102, fresh)
@@ -228,7 +228,7 @@ func testRequeue(t *testing.T, open Opener) {
 		refused[0].State, refused[0].Code = outbox.Accepted, 250
 		refused[1].State, refused[1].Code, refused[1].Text = outbox.Refused, 550, "no"
 		settle(t, s, outbox.Settlement{
-			Lease: leaseOf(held), At: moment(6), State: state, Reason: "550 no", Recipients: refused, Attempt: failing(p, 6), Keep: true,
+			Lease: held.Lease(), At: moment(6), State: state, Reason: "550 no", Recipients: refused, Attempt: failing(p, 6), Keep: true,
 		})
 		got, err := requeue(7, 9000)
 		if err != nil {
