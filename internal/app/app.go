@@ -152,12 +152,12 @@ func (a *App) assemble(ctx context.Context) error {
 		CarryStepTimeout: c.CarryStepTimeout, FinalDotTimeout: c.FinalDotTimeout,
 	})
 	a.Providers = emailprovider.NewService(emailprovider.Config{
-		Store:  announcing{a.store, func(instance string) { a.worker.Changed(instance) }},
+		Store:  announcing{a.store, func(instance string, sequence uint64) { a.worker.Changed(instance, sequence) }},
 		Sealer: keyset, Policies: instances, Binding: c.Binding, Mailer: a.carrier,
 		VerifyCompatible: c.VerifyCompatible, KeepPrevious: c.KeepPrevious, Now: c.Now, Log: c.Log,
 	})
 	a.Messages, a.worker = outbox.NewService(outbox.Config{
-		Store: a.store, Queue: a.store, Sealer: keyset, Providers: a.Providers, Carrier: a.carrier,
+		Store: a.store, Queue: a.store, Sealer: keyset, Providers: a.Providers, Carrier: a.carrier, Others: a.db.Others(),
 		Lifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.Sessions, Lease: c.Lease, Now: c.Now, Log: c.Log,
 	})
 	a.uses = deprecation.NewRecorder(a.store, c.Now)

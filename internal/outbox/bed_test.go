@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +28,7 @@ type bed struct {
 	service   *outbox.Service
 
 	keepBodies bool
+	others     outbox.Others         // of the outboxes that are run from now on
 	recipients func(*outbox.Message) // forges those of claimed mails
 	stop       func()
 }
@@ -111,6 +113,14 @@ type store struct {
 	extend func() error
 	settle func() error
 	forge  func(*outbox.Message)
+	looks  *atomic.Int64 // counts how often it is looked for work
+}
+
+func (s store) Waiting(ctx context.Context) ([]outbox.Wait, error) {
+	if s.looks != nil {
+		s.looks.Add(1)
+	}
+	return s.DB.Waiting(ctx)
 }
 
 func (s store) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error) {
@@ -187,7 +197,7 @@ func (b *bed) run(s interface {
 	b.t.Helper()
 	service, worker := outbox.NewService(outbox.Config{
 		Store: s, Queue: s, Sealer: b.keys, Providers: b.providers, Carrier: c, Log: slog.New(slog.DiscardHandler),
-		KeepBodies: b.keepBodies,
+		KeepBodies: b.keepBodies, Others: b.others,
 	})
 	b.service = service
 	ctx, cancel := context.WithCancel(context.Background())
@@ -213,7 +223,7 @@ type changes struct {
 func (c changes) Apply(ctx context.Context, change emailprovider.Change) (uint64, error) {
 	sequence, err := c.DB.Apply(ctx, change)
 	if err == nil {
-		c.worker.Changed(change.Event.Instance)
+		c.worker.Changed(change.Event.Instance, sequence)
 	}
 	return sequence, err
 }

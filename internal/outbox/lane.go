@@ -28,7 +28,8 @@ type lane struct {
 	senders  int
 	claiming int    // senders that will see what is in the queue now
 	wakes    uint64 // counts calls of join
-	resumes  uint64 // counts calls of resume
+	resumes  uint64 // counts changes
+	sequence uint64 // of the last of them
 
 	batch    int
 	failures int       // sessions in a row that came to nothing
@@ -193,17 +194,22 @@ func (l *lane) worked(mails, tried int, took time.Duration) {
 	}
 }
 
-// resume lifts every hold, and reports whether there was one: else nothing waits for it.
-func (l *lane) resume(now time.Time) (held bool) {
+// changed says that the providers have changed, unless that is known: it lifts every hold. It reports whether
+// there was one, else nothing waits for it.
+func (l *lane) changed(sequence uint64, now time.Time) (held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if sequence <= l.sequence {
+		return false
+	}
 	held = l.failures > 0 || l.until.After(now) || l.roomEnds.After(now)
 	l.failures, l.until, l.roomEnds = 0, time.Time{}, time.Time{}
+	l.sequence = sequence
 	l.resumes++
 	return held
 }
 
-// resumed reports whether the lane was resumed since a claim was begun.
+// resumed reports whether the providers have changed since a claim was begun.
 func (l *lane) resumed(seen glance) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

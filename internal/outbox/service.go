@@ -37,6 +37,7 @@ type Config struct {
 	Sealer    Sealer
 	Providers Providers
 	Carrier   Carrier
+	Others    Others // nil if no other process has the store
 
 	Lifetime   time.Duration // of mails that don't say; DefaultLifetime if 0
 	KeepBodies bool          // keep the contents of settled mails
@@ -119,7 +120,7 @@ func (s *Service) Send(ctx context.Context, instance string, d Draft) (id string
 		return "", err
 	}
 	then(kept)
-	s.worker.wake(instance)
+	s.worker.arrived(instance)
 	return kept.ID, nil
 }
 
@@ -251,7 +252,7 @@ func (s *Service) Retry(ctx context.Context, instance, id string) (Message, erro
 		return Message{}, explain(err)
 	}
 	then(m)
-	s.worker.wake(instance)
+	s.worker.arrived(instance)
 	return m, nil
 }
 

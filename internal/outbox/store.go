@@ -83,8 +83,8 @@ type Queue interface {
 	// expired, claimed ones only when their lease has passed, and returns them (Expire).
 	Expire(ctx context.Context, instance string, now time.Time, limit int, keep bool) ([]Message, error)
 
-	// Waiting returns each instance that has open mails with the time when its first is due, in the
-	// order of their names (Waiting).
+	// Waiting returns each instance that has open mails, in the order of their names, with the time when its
+	// first is due and the sequence of the last change of its providers, whoever has made it (Waiting).
 	Waiting(ctx context.Context) ([]Wait, error)
 }
 
@@ -168,4 +168,5 @@ type Settlement struct {
 type Wait struct {
 	Instance string
 	Due      time.Time
+	Sequence uint64
 }

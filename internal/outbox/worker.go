@@ -19,8 +19,7 @@ const (
 
 	probeAfter = time.Minute // between the mails that try whether a refused credential works again
 
-	// poll is how often the store is asked for what nobody here knows of: mails that other processes
-	// have taken, or dropped.
+	// poll is how often the store is asked for what nobody here knows of, if there are no others.
 	poll = 5 * time.Second
 	// retry is how long to wait after the store has failed.
 	retry = time.Second
@@ -48,12 +47,16 @@ type Worker struct {
 	running context.Context // of deliveries; nil when Run is not under way
 	senders sync.WaitGroup
 	nudged  chan struct{} // something is due earlier than Run may think
+	looks   looks
 
 	leases leases
 }
 
 func newWorker(c Config, h *hub) *Worker {
-	return &Worker{Config: c, hub: h, jitter: rand.Float64, lanes: map[string]*lane{}, nudged: make(chan struct{}, 1)}
+	return &Worker{
+		Config: c, hub: h, jitter: rand.Float64, lanes: map[string]*lane{}, nudged: make(chan struct{}, 1),
+		looks: looks{shared: c.Others != nil},
+	}
 }
 
 // wakeAfter wakes the lane when its hold is over, if it still is held for that.
@@ -87,10 +90,10 @@ func (w *Worker) Run(ctx context.Context, grace time.Duration) {
 	background.Wait()
 }
 
-// Changed tells the Worker that the providers of an instance have changed: what held its mails back
-// may be over.
-func (w *Worker) Changed(instance string) {
-	if w.lane(instance).resume(w.now()) {
+// Changed tells the Worker that the providers of an instance have changed, with the sequence of the change:
+// what held its mails back may be over.
+func (w *Worker) Changed(instance string, sequence uint64) {
+	if w.lane(instance).changed(sequence, w.now()) {
 		w.wake(instance)
 	}
 }
@@ -104,6 +107,10 @@ func (w *Worker) schedule(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.nudged:
+			if wait := w.looks.tooSoon(time.Now()); wait > 0 {
+				timer.Reset(wait)
+				continue
+			}
 		case <-timer.C:
 		}
 		timer.Reset(w.tick(ctx))
@@ -119,8 +126,9 @@ func (w *Worker) tick(ctx context.Context) time.Duration {
 		}
 		return retry
 	}
-	next := poll
+	next := w.looks.next(waits)
 	for _, wait := range waits {
+		w.Changed(wait.Instance, wait.Sequence)
 		now := w.now()
 		if !wait.Due.After(now) {
 			w.expire(ctx, wait.Instance)
@@ -175,6 +183,15 @@ func (w *Worker) wake(instance string) {
 	if l.join(w.now(), w.Sessions) {
 		ctx := w.running
 		w.senders.Go(func() { w.send(ctx, l) })
+	}
+}
+
+// arrived sees to it that a mail that was taken here is sent. What holds it back may be over for a reason that
+// only others know of.
+func (w *Worker) arrived(instance string) {
+	w.wake(instance)
+	if w.Others != nil && w.lane(instance).heldUntil().After(w.now()) {
+		w.nudge()
 	}
 }
 

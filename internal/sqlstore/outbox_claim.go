@@ -38,7 +38,7 @@ const (
 			due = CASE WHEN due > $1 THEN $1 ELSE due END
 		WHERE open AND state = 'sending'`
 
-	selectWaiting = `SELECT id, COALESCE((SELECT min(due) FROM messages WHERE instance = i.id AND open), 0)
+	selectWaiting = `SELECT id, sequence, COALESCE((SELECT min(due) FROM messages WHERE instance = i.id AND open), 0)
 		FROM instances AS i ORDER BY id`
 )
 
@@ -262,7 +262,7 @@ func (db *DB) ReleaseClaims(ctx context.Context) error {
 func (db *DB) Waiting(ctx context.Context) ([]outbox.Wait, error) {
 	waits, err := all(ctx, db, func(row scanner) (w outbox.Wait, err error) {
 		var due int64
-		err = row.Scan(&w.Instance, &due)
+		err = row.Scan(&w.Instance, &w.Sequence, &due)
 		w.Due = fromMicros(due)
 		return w, err
 	}, selectWaiting)
