@@ -67,6 +67,9 @@ func NewService(c Config) (*Service, *Worker) {
 		c.Log = slog.Default()
 	}
 	h := newHub()
+	if c.Others != nil {
+		h.follower = newFollower(c.Others, h, c.Log)
+	}
 	w := newWorker(c, h)
 	return &Service{c, w, h}, w
 }
