@@ -78,6 +78,9 @@ func decide(m ClaimedMail, d emailprovider.Delivery, o outcome) Settlement {
 		Recipients: m.Recipients, Keep: o.keep,
 	}
 	if d.Untried {
+		if m.Attempts == 0 {
+			s.Due = minTime(o.now, m.Created) // where it was in the queue, not behind all that has come since
+		}
 		return s
 	}
 	s.Attempt = attempt(m, d, o)

@@ -150,6 +150,18 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestDecideKeepsThePlace: a mail that was claimed and not tried is not put behind later ones.
+func TestDecideKeepsThePlace(t *testing.T) {
+	for created, want := range map[time.Time]time.Time{
+		noon.Add(-time.Hour): noon.Add(-time.Hour), noon.Add(time.Hour): noon, // by another machine's clock
+	} {
+		m := ClaimedMail{Message: Message{Created: created, Recipients: []Recipient{{State: Pending}}}}
+		if s := decide(m, emailprovider.Delivery{Untried: true}, outcome{now: noon}); !s.Due.Equal(want) {
+			t.Errorf("created at %s: due at %s, want %s", created, s.Due, want)
+		}
+	}
+}
+
 // TestDecideNearTheEnd: a mail is not due after its end of life, which Expire waits for.
 func TestDecideNearTheEnd(t *testing.T) {
 	m := ClaimedMail{Message: Message{Recipients: []Recipient{{State: Pending}}, Expires: noon.Add(time.Second)}}
