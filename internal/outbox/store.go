@@ -84,7 +84,7 @@ type Queue interface {
 	Expire(ctx context.Context, instance string, now time.Time, limit int, keep bool) ([]Message, error)
 
 	// Waiting returns each instance that has open mails, in the order of their names, with the time when its
-	// first is due and the sequence of the last change of its providers, whoever has made it (Waiting).
+	// first is due and the sequence of its active provider, whoever has changed that (Waiting).
 	Waiting(ctx context.Context) ([]Wait, error)
 }
 
@@ -168,5 +168,5 @@ type Settlement struct {
 type Wait struct {
 	Instance string
 	Due      time.Time
-	Sequence uint64
+	Sequence uint64 // of the active provider; 0 if there is none
 }

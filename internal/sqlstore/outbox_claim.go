@@ -38,7 +38,8 @@ const (
 			due = CASE WHEN due > $1 THEN $1 ELSE due END
 		WHERE open AND state = 'sending'`
 
-	selectWaiting = `SELECT id, sequence, COALESCE((SELECT min(due) FROM messages WHERE instance = i.id AND open), 0)
+	selectWaiting = `SELECT id, COALESCE((SELECT sequence FROM providers WHERE instance = i.id AND active), 0),
+			COALESCE((SELECT min(due) FROM messages WHERE instance = i.id AND open), 0)
 		FROM instances AS i ORDER BY id`
 )
 
