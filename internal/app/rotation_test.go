@@ -146,6 +146,7 @@ const staleFor = 200 * time.Millisecond
 // remembering is a store whose claims know the provider from a cache.
 type remembering struct {
 	app.Store
+	lasts time.Duration
 	mu    sync.Mutex
 	until time.Time
 	was   emailprovider.Provider
@@ -159,7 +160,7 @@ func (r *remembering) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if time.Now().After(r.until) {
-		r.was, r.until = claim.Provider, time.Now().Add(staleFor)
+		r.was, r.until = claim.Provider, time.Now().Add(r.lasts)
 	}
 	claim.Provider = r.was
 	return claim, err
@@ -167,7 +168,7 @@ func (r *remembering) Claim(ctx context.Context, c outbox.ClaimRequest) (outbox.
 
 // TestFreshnessIsMeasured sees that the test above would notice a cache.
 func TestFreshnessIsMeasured(t *testing.T) {
-	f := newFreshness(t, func(s app.Store) app.Store { return &remembering{Store: s} })
+	f := newFreshness(t, func(s app.Store) app.Store { return &remembering{Store: s, lasts: staleFor} })
 	f.rotate(500, func() bool { return f.stale.Load() > 0 })
 	if f.stale.Load() == 0 {
 		t.Error("a stale password was not noticed in 500 rotations")
