@@ -185,5 +185,5 @@ func lost(err error) bool {
 	var connecting *pgconn.ConnectError
 	var refused *refusal
 	return errors.As(err, &connecting) || errors.As(err, &refused) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
-		errors.Is(err, driver.ErrBadConn) || isNetwork(err)
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, pgx.ErrTxClosed) || isNetwork(err)
 }

@@ -3,9 +3,12 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,5 +208,54 @@ func TestGivenUpIsNotCancelled(t *testing.T) {
 	wantEvents(t, l.db, 1)
 	if strings.Contains(l.Log(), "canceling wait") {
 		t.Error("the wait was cancelled")
+	}
+}
+
+// TestResets has connections end at whatever moment: everything that fails says that the store can't be
+// reached, or that it does not know.
+func TestResets(t *testing.T) {
+	t.Parallel()
+	db, proxy := throughProxy(t)
+	p := addProvider(t, db, 1)
+	calls := readings(db, p)
+	for name, change := range map[string]func(n int) error{
+		"Apply": func(n int) error { return second(db.Apply(t.Context(), added(provider(n)))) },
+		"Accept": func(n int) error {
+			return second(db.Accept(t.Context(), mail(n), outbox.Sealed{KeyID: 1, Ciphertext: []byte("x")}))
+		},
+		"write": func(n int) error { return db.AddInstance(t.Context(), fmt.Sprint(n)) },
+		"Claim": func(int) error {
+			return second(db.Claim(t.Context(), outbox.ClaimRequest{Instance: p.Instance, Now: time.Now(), Until: time.Now(), Limit: 1}))
+		},
+	} {
+		var n atomic.Int64
+		calls[name] = func(context.Context) error { return change(int(1000 + n.Add(1))) }
+	}
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	var failures atomic.Int64
+	for name, call := range calls {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := call(t.Context()); err != nil {
+					if failures.Add(1); fault.KindOf(err) != fault.Unavailable {
+						t.Errorf("%s: %v (%#v)", name, err, err)
+					}
+				}
+			}
+		})
+	}
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(time.Duration(rand.N(int(10 * time.Millisecond)))) {
+		proxy.SetExisting(faultproxy.Reset)
+	}
+	close(stop)
+	all.Wait()
+	if failures.Load() == 0 {
+		t.Error("nothing has failed")
 	}
 }
