@@ -196,3 +196,40 @@ func TestLooks(t *testing.T) {
 		})
 	}
 }
+
+// TestBreakerOfReplicas: a refused credential is shown to the server once by each of three replicas at most, who
+// may have mails when the first is refused, and then by one of them a minute.
+func TestBreakerOfReplicas(t *testing.T) {
+	inReplicas(t, func(t *testing.T, b *bed, _ *outbox.Service) {
+		b.activate(us)
+		b.carrier.playing(func(ctx context.Context, via emailprovider.Route, mail emailprovider.Mail) emailprovider.Delivery {
+			time.Sleep(20 * time.Millisecond)
+			return failing(emailprovider.StepAuth, 535, false)(ctx, via, mail)
+		})
+		b.stop()
+		for range 100 {
+			b.send(us)
+		}
+		announce := b.providers.Store
+		for range 3 {
+			defer b.run(store{DB: b.db}, b.carrier)()
+		}
+		b.providers.Store = announce
+		time.Sleep(10*time.Minute + 30*time.Second)
+		seen := b.carrier.carried()
+		var later []time.Time
+		for _, c := range seen {
+			if c.at.Sub(seen[0].at) > 20*time.Millisecond {
+				later = append(later, c.at)
+			}
+		}
+		if first := len(seen) - len(later); first > 3 || len(later) < 8 || len(later) > 11 {
+			t.Errorf("the refused password was shown %d times at first, and %d times in the ten minutes after", first, len(later))
+		}
+		for i := 1; i < len(later); i++ {
+			if gap := later[i].Sub(later[i-1]); gap < time.Minute {
+				t.Errorf("it was shown again after %s", gap)
+			}
+		}
+	})
+}

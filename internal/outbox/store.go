@@ -62,7 +62,7 @@ type Queue interface {
 	// a lease until c.Until. The mails, the active provider and its sealed secret are read in
 	// the one transaction that takes the mails (Claim, Lease, FreshProvider). Without an active
 	// provider, or while its breaker is open, nothing is taken (NoProvider, Breaker); when the
-	// breaker's probe is due, one mail is, and the next probe is c.ProbeAfter later.
+	// breaker's probe is due, one mail is, however many claim (Probes), and the next probe is c.ProbeAfter later.
 	Claim(ctx context.Context, c ClaimRequest) (Claim, error)
 
 	// Extend gives claimed mails a lease until the time, and returns those whose fence is not the
@@ -74,7 +74,7 @@ type Queue interface {
 	// of these (Fence). A mail in a final state loses its content unless s.Keep is true (Settle).
 	// Attempts also count in the uses of their provider's credential, with the text of a failure that is not about
 	// the mail (Uses); one that ends with the
-	// credential refused opens the breaker, one that has authenticated closes it (Breaker). If the
+	// credential refused opens the breaker, one that has authenticated since then closes it (Breaker). If the
 	// provider's credential is not at the attempt's version any more when it was refused, the mail
 	// is due at once (Superseded).
 	Settle(ctx context.Context, settlements []Settlement) (refused []Lease, err error)

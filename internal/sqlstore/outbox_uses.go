@@ -12,7 +12,8 @@ import (
 
 const (
 	// A failure comes as a whole: its time says whether it is later than the one known. $14 is
-	// whether the breaker changes at all. While it is open its probe only moves back.
+	// whether the breaker changes at all. While it is open its probe only moves back, and a login before the
+	// last failure, at $15, does not close it.
 	upsertCredentialUse = `INSERT INTO credential_uses AS u (instance, provider_id, version, first_used, last_success,
 			last_failure, failure_step, failure_code, failure_text, mails, failures, probe, cert_expires)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -29,7 +30,8 @@ const (
 				THEN excluded.failure_text ELSE u.failure_text END,
 			mails = u.mails + excluded.mails,
 			failures = u.failures + excluded.failures,
-			probe = CASE WHEN NOT $14 OR excluded.probe > 0 AND excluded.probe < u.probe THEN u.probe ELSE excluded.probe END,
+			probe = CASE WHEN NOT $14 OR excluded.probe > 0 AND excluded.probe < u.probe
+				OR excluded.probe = 0 AND $15 < u.last_failure THEN u.probe ELSE excluded.probe END,
 			cert_expires = CASE WHEN excluded.cert_expires > 0 THEN excluded.cert_expires ELSE u.cert_expires END`
 
 	selectCredentialUses = `SELECT version, first_used, last_success, last_failure, failure_step, failure_code,
@@ -61,7 +63,15 @@ type credentialKey struct {
 
 type credentialUse struct {
 	outbox.Use
-	breaker bool // opened or closed
+	refused, loggedIn time.Time // the last time; of a login, when it was begun
+}
+
+// breaker returns whether the breaker changes, and its probe.
+func (u *credentialUse) breaker() (changes bool, probe time.Time) {
+	if u.loggedIn.After(u.refused) {
+		return true, time.Time{}
+	}
+	return !u.refused.IsZero(), u.Probe
 }
 
 func (c *credentialUses) add(s *outbox.Settlement) {
@@ -84,10 +94,9 @@ func (c *credentialUses) add(s *outbox.Settlement) {
 func (u *credentialUse) add(s *outbox.Settlement, a *outbox.Attempt) {
 	switch {
 	case s.CredentialRefused:
-		u.breaker = true
-		u.Probe = latest(u.Probe, latest(s.Due, s.At))
+		u.refused, u.Probe = latest(u.refused, a.Ended), latest(u.Probe, latest(s.Due, s.At))
 	case a.Authenticated():
-		u.breaker, u.Probe = true, time.Time{}
+		u.loggedIn = latest(u.loggedIn, a.Started)
 	}
 	if (a.Accepted || a.Authenticated()) && (u.FirstUsed.IsZero() || a.Ended.Before(u.FirstUsed)) {
 		u.FirstUsed = a.Ended
@@ -122,9 +131,11 @@ func (c *credentialUses) rows() [][]any {
 	rows := make([][]any, len(keys))
 	for i, key := range keys {
 		u := c.of[key]
+		breaker, probe := u.breaker()
 		rows[i] = []any{key.instance, key.providerID, signed(key.version),
 			micros(u.FirstUsed), micros(u.LastSuccess), micros(u.LastFailure), string(u.FailureStep), u.FailureCode,
-			u.FailureText, u.Mails, u.Failures, micros(u.Probe), micros(u.CertExpires), u.breaker}
+			u.FailureText, u.Mails, u.Failures, micros(probe), micros(u.CertExpires), breaker,
+			micros(u.loggedIn)}
 	}
 	return rows
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -118,22 +119,60 @@ func testBreaker(t *testing.T, open Opener) {
 	settle(t, s, outbox.Settlement{Lease: probe[0].Lease(), At: moment(367), State: outbox.Queued, Due: moment(367), Attempt: old})
 	probe = wantOpen(486, 606, 1)
 
+	// One that was logged in before the refusal, and comes to its end only now, does not either.
+	early := attempt(p, 1)
+	early.Accepted, early.Ended = true, moment(487)
+	settle(t, s, outbox.Settlement{Lease: probe[0].Lease(), At: moment(487), State: outbox.Queued, Due: moment(487), Attempt: early})
+	probe = wantOpen(606, 726, 1)
+
 	// The probe is logged in.
-	ok := attempt(p, 487)
+	ok := attempt(p, 607)
 	ok.Step, ok.Code = emailprovider.StepRecipient, 550
-	settle(t, s, outbox.Settlement{Lease: probe[0].Lease(), At: moment(487), State: outbox.Failed, Attempt: ok})
-	c = claim(t, s, one, 487, 1)
+	settle(t, s, outbox.Settlement{Lease: probe[0].Lease(), At: moment(607), State: outbox.Failed, Attempt: ok})
+	c = claim(t, s, one, 607, 1)
 	wantEqual(t, "a closed breaker", []any{len(c.Mails), c.Probe}, []any{1, time.Time{}})
 
 	// Open again, and a new credential is not held up by what the old one has done.
-	settle(t, s, refused(p, c.Mails[0], 488, 620))
-	wantOpen(489, 620, 0)
+	settle(t, s, refused(p, c.Mails[0], 608, 740))
+	wantOpen(609, 740, 0)
 	p = rotate(t, s, p)
-	c = claim(t, s, one, 489, 1)
+	c = claim(t, s, one, 609, 1)
 	wantEqual(t, "with a new credential", []any{len(c.Mails), c.Probe}, []any{1, time.Time{}})
 	another := activate(t, s, one, 2)
-	c = claim(t, s, one, 489, 1)
+	c = claim(t, s, one, 609, 1)
 	wantEqual(t, "with another provider", []any{len(c.Mails), c.Provider.ID}, []any{1, another.ID})
+}
+
+// testProbes has many claimers at the moment when the breaker lets one mail through.
+func testProbes(t *testing.T, open Opener) {
+	s := open(t, one)
+	p := activate(t, s, one, 1)
+	const claimers = 12
+	for range 2 * claimers {
+		accept(t, s, plain(one, 0))
+	}
+	settle(t, s, refused(p, claim(t, s, one, 1, 1).Mails[0], 2, 2))
+	for now := 122; now < 8*122; now += 122 { // while they live
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		var probes []outbox.ClaimedMail
+		for range claimers {
+			all.Go(func() {
+				c, err := s.Claim(t.Context(), request(one, now, 9))
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				probes = append(probes, c.Mails...)
+			})
+		}
+		all.Wait()
+		if len(probes) != 1 {
+			t.Fatalf("%d mails were claimed, want one", len(probes))
+		}
+		settle(t, s, refused(p, probes[0], now+1, now+1))
+	}
 }
 
 func testSuperseded(t *testing.T, open Opener) {

@@ -42,6 +42,7 @@ func Run(t *testing.T, open Opener) {
 		{"FreshProvider", testFreshProvider},
 		{"NoProvider", testNoProvider},
 		{"Breaker", testBreaker},
+		{"Probes", testProbes},
 		{"Fence", testFence},
 		{"Superseded", testSuperseded},
 		{"Expire", testExpire},
