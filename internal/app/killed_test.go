@@ -26,6 +26,9 @@ const (
 	childVariable = "MAILKEEP_TEST_SERVE"
 	flawVariable  = "MAILKEEP_TEST_FLAW"
 	tokenVariable = "MAILKEEP_TEST_ADMIN_TOKEN"
+
+	databaseVariable = "MAILKEEP_TEST_DATABASE_URL" // of a replica
+	keysetVariable   = "MAILKEEP_TEST_KEYSET_FILE"
 )
 
 // childLease is short, so that the mails of a killed process are taken up again within a test.
@@ -51,6 +54,7 @@ func serve(dir string, flaw func(*app.Config)) error {
 	c := app.Config{
 		Listen: "127.0.0.1:0", DataDir: dir, AdminToken: secret.New(os.Getenv(tokenVariable)), DrainTimeout: 5 * time.Second,
 		Lease: childLease, Log: slog.New(slog.DiscardHandler),
+		DatabaseURL: secret.New(os.Getenv(databaseVariable)), KeysetFile: os.Getenv(keysetVariable),
 	}
 	if flaw != nil {
 		flaw(&c)
