@@ -165,7 +165,9 @@ func TestUnknownIsUnknown(t *testing.T) {
 			t.Errorf("%v is taken for that of one among several", err)
 		}
 	}
-	if errors.Is(emailprovider.ErrConflict, errOutcomeUnknown) || errors.Is(errBusy, errOutcomeUnknown) {
-		t.Error("a definite error is taken for an unknown outcome")
+	for _, definite := range []error{emailprovider.ErrConflict, errBusy} {
+		if errors.Is(definite, errOutcomeUnknown) {
+			t.Errorf("%v is taken for an unknown outcome", definite)
+		}
 	}
 }
