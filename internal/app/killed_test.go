@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,9 +81,33 @@ var flaws = map[string]func(*app.Config){
 	"brittle":   wrap(func(s app.Store) app.Store { return &brittle{Store: s} }),
 	"forgetful": wrap(func(s app.Store) app.Store { return &forgetful{Store: s} }),
 	"careless":  wrap(func(s app.Store) app.Store { return careless{s} }),
+	"replica":   beReplica,
 	"unsynced": func(c *app.Config) {
 		c.StoreSettings, c.UnsafeDurability = map[string]string{"synchronous": "NORMAL"}, true
 	},
+}
+
+// replicaFile is beside the data folder of a replica, and names its database and keyset.
+const replicaFile = ".replica"
+
+func writeReplicaFile(t *testing.T, dir, url, keyset string) {
+	t.Helper()
+	if err := os.WriteFile(dir+replicaFile, []byte(url+"\n"+keyset), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replicaLease is longer than a failover takes.
+const replicaLease = 12 * time.Second
+
+// beReplica is no flaw.
+func beReplica(c *app.Config) {
+	text, err := os.ReadFile(c.DataDir + replicaFile)
+	if err != nil {
+		panic(err)
+	}
+	url, keyset, _ := strings.Cut(string(text), "\n")
+	c.DatabaseURL, c.KeysetFile, c.Lease = secret.New(url), keyset, replicaLease
 }
 
 func wrap(flaw func(app.Store) app.Store) func(*app.Config) {
