@@ -46,8 +46,10 @@ type wire struct {
 }
 
 // wires returns every protocol over one version of HTTP.
-func (s *service) wires(v httpVersion) []wire {
-	client := s.client(v)
+func (s *service) wires(v httpVersion) []wire { return s.wiresOf(s.client(v), v) }
+
+// wiresOf is wires for a client, which speaks the version.
+func (s *service) wiresOf(client *http.Client, v httpVersion) []wire {
 	rpc := func(name string, http connecthttp.HTTPClient, options ...connecthttp.Option) wire {
 		return wire{name + "/" + string(v), func(t *testing.T, token string, m *method.Method, req proto.Message) answer {
 			return callRPC(t, connecthttp.NewTransport(http, s.URL(), options...), token, m, req)
