@@ -131,8 +131,14 @@ type MessageServiceClient interface {
 	// FAILED_PRECONDITION (MAILKEEP-STATE) if it is being sent or has ended otherwise.
 	CancelMessage(context.Context, *v1.CancelMessageRequest) (*v1.CancelMessageResponse, error)
 	// Streams changes of state as they happen: of one mail, beginning with how it is and ending when it
-	// is settled; or of all mails from now on. A reader that is too slow is ended with ABORTED
-	// (MAILKEEP-SLOW). Not offered over REST.
+	// is settled; or of all mails from now on, which is when the headers come. What is shown of a mail is
+	// never older than what was shown of it before, never shown twice, and in the end its last state.
+	//
+	// On PostgreSQL it makes no difference which replica takes a mail, sends it or is watched; a mail is
+	// shown as it is some four times a second, so that states between are left out.
+	//
+	// ABORTED (MAILKEEP-SLOW) ends a reader that is too slow, and (MAILKEEP-MISSED) one that may have missed
+	// changes because the database was moved or restarted: list and watch again. Not offered over REST.
 	WatchMessages(context.Context, *v1.WatchMessagesRequest) (MessageServiceWatchMessagesClientStream, error)
 }
 
@@ -194,8 +200,14 @@ type MessageServiceHandler interface {
 	// FAILED_PRECONDITION (MAILKEEP-STATE) if it is being sent or has ended otherwise.
 	CancelMessage(context.Context, *v1.CancelMessageRequest) (*v1.CancelMessageResponse, error)
 	// Streams changes of state as they happen: of one mail, beginning with how it is and ending when it
-	// is settled; or of all mails from now on. A reader that is too slow is ended with ABORTED
-	// (MAILKEEP-SLOW). Not offered over REST.
+	// is settled; or of all mails from now on, which is when the headers come. What is shown of a mail is
+	// never older than what was shown of it before, never shown twice, and in the end its last state.
+	//
+	// On PostgreSQL it makes no difference which replica takes a mail, sends it or is watched; a mail is
+	// shown as it is some four times a second, so that states between are left out.
+	//
+	// ABORTED (MAILKEEP-SLOW) ends a reader that is too slow, and (MAILKEEP-MISSED) one that may have missed
+	// changes because the database was moved or restarted: list and watch again. Not offered over REST.
 	WatchMessages(context.Context, *v1.WatchMessagesRequest, MessageServiceWatchMessagesServerStream) error
 }
 
