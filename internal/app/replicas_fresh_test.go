@@ -295,3 +295,26 @@ func TestFreshReplicasIsMeasured(t *testing.T) {
 		t.Error("a stale password was not noticed")
 	}
 }
+
+// TestFreshSigningKeys renews the signing key of a webhook through one replica and posts through another.
+func TestFreshSigningKeys(t *testing.T) {
+	url, keyset := pgtest.Database(t), filepath.Join(t.TempDir(), "keyset.json")
+	h := newHook(t)
+	var replicas []*mailRun
+	for range freshReplicaCount {
+		s := start(t, replica(t, url, keyset))
+		replicas = append(replicas, &mailRun{t: t, s: s, wire: s.wires(http1)[0]})
+	}
+	id, _ := replicas[0].call("AddEmailProviderHTTP", `{"endpoint":"`+h.URL+`","description":"the hook"}`).at("id").(string)
+	replicas[0].call("ActivateEmailProvider", `{"id":"`+id+`"}`)
+	for _, r := range replicas {
+		r.provider = id
+	}
+	for i := range atLength(40, 400) {
+		key := replicas[i%len(replicas)].newKey(h)
+		replicas[(i+1)%len(replicas)].post("after a new key", 1)
+		if got := h.all(); len(got) != i+1 || !signed(key, got[i].signature, got[i].body) {
+			t.Fatalf("mail %d of %d is not signed with the key of change %d", len(got), i+1, i)
+		}
+	}
+}
