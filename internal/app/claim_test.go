@@ -55,21 +55,21 @@ func (c claiming) Claim(ctx context.Context, r outbox.ClaimRequest) (outbox.Clai
 	defer c.mu.Unlock()
 	for _, m := range claim.Mails {
 		c.n++
-		lease := outbox.Lease{Instance: m.Instance, ID: m.ID, Fence: m.Fence}
+		lease := outbox.Lease{Instance: m.Instance, ID: m.ID, Fence: m.Version}
 		if c.given[lease] {
 			c.twice++
 		}
 		c.given[lease] = true
 		before, ok := c.held[m.ID]
 		switch over := ok && !r.Now.Before(before.until); {
-		case ok && before.fence > m.Fence:
+		case ok && before.fence > m.Version:
 			continue
 		case over:
 			c.outlived[m.ID] = true
 		case ok && !before.settling: // else it was put back
 			c.early++
 		}
-		c.held[m.ID] = holding{id: m.ID, fence: m.Fence, until: r.Until, first: c.first}
+		c.held[m.ID] = holding{id: m.ID, fence: m.Version, until: r.Until, first: c.first}
 	}
 	return claim, err
 }
