@@ -450,13 +450,13 @@ func (o *observer) judge() porcupine.CheckResult {
 	var history []porcupine.Operation
 	for _, c := range o.round.calls {
 		event, changed := byOp[fmt.Sprintf("call-%d", c.number)]
-		switch {
-		case c.outcome == notMade:
+		switch c.outcome {
+		case notMade:
 			if changed {
 				o.t.Errorf("%s was refused, and made", c.kind)
 			}
 			continue
-		case c.outcome == unknown:
+		case unknown:
 			o.unknown++
 			if !changed {
 				continue
