@@ -199,3 +199,11 @@ func TestTransportFails(t *testing.T) {
 		}
 	}
 }
+
+func TestBeyond(t *testing.T) {
+	for _, c := range [][3]time.Duration{{1, 5, 4}, {5, 5, 5}, {9, 5, 5}} {
+		if got := beyond(c[0], c[1]); got != c[2] {
+			t.Errorf("%d beyond %d is %d, want %d", c[1], c[0], got, c[2])
+		}
+	}
+}

@@ -39,10 +39,21 @@ func (b *bed) hands(y yardstick) *cell {
 				return s, 0, err
 			}
 			all, err := y.send(ctx, address, b.mails())
-			s.value = float64(b.mails()-sessions) / (all - first).Seconds()
+			if err == nil {
+				s.value = float64(b.mails()-sessions) / beyond(first, all).Seconds()
+			}
 			return s, sessions + b.mails(), err
 		}), nil
 	}}
+}
+
+// beyond is how long a run took beyond its first mails. Those may have taken longer by themselves when the
+// machine was busy; then it is all of the run.
+func beyond(first, all time.Duration) time.Duration {
+	if first >= all {
+		return all
+	}
+	return all - first
 }
 
 // bareLoop hands mails over one command at a time, as smtp-source does.
