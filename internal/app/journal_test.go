@@ -42,6 +42,7 @@ type journal struct {
 	client   *http.Client
 	replicas func() string // URL of one of them
 
+	calm    atomic.Bool // the same provider stays active
 	ops     atomic.Int64
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -214,7 +215,12 @@ func (j *journal) load(host string, owners, senders int) {
 		j.again(changePause, func() { j.own(id, host) })
 	}
 	turn := 0
-	j.again(switchPause, func() { turn++; j.activate(active[turn%2]) })
+	j.again(switchPause, func() {
+		if !j.calm.Load() {
+			turn++
+			j.activate(active[turn%2])
+		}
+	})
 	for range senders {
 		j.again(sendPause, j.send)
 	}

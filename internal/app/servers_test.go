@@ -21,6 +21,9 @@ type servers struct {
 	cluster [2]*pgcluster.Cluster
 	primary int // where it is
 	made    int // standbys
+
+	opened   *sqlstore.DB // of the primary, for the tests
+	openedAt *pgcluster.Cluster
 }
 
 // database is where services keep everything.
@@ -94,6 +97,15 @@ func (s *servers) open(at *pgcluster.Cluster) *sqlstore.DB {
 	return db
 }
 
+// db is the primary's database, opened once.
+func (s *servers) db() *sqlstore.DB {
+	s.t.Helper()
+	if s.openedAt != s.now() {
+		s.opened, s.openedAt = s.open(s.now()), s.now()
+	}
+	return s.opened
+}
+
 // query asks a server something.
 func (s *servers) query(at *pgcluster.Cluster, statement string) string {
 	s.t.Helper()
@@ -116,7 +128,7 @@ const soon = time.Minute
 // eventually waits until something is so.
 func eventually(t *testing.T, patience time.Duration, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("after %s: still not %s", patience, what)
 		}

@@ -60,7 +60,7 @@ func haunt(t *testing.T, hangs bool, wrap func(app.Store) app.Store, old func(*s
 	if !hangs { // else it had rows looked for before
 		h.touched = s.query(former, "SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_user_tables")
 	}
-	h.verdict = j.judge(s.open(s.now()))
+	h.verdict = j.judge(s.db())
 	h.writes = s.onlyAt(former)
 	how := "killed"
 	if hangs {
