@@ -1,7 +1,9 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 )
@@ -24,21 +26,39 @@ const (
 		ORDER BY last_use DESC, method, caller, user_agent`
 )
 
-// AddUses implements deprecation.Store.
+// AddUses implements deprecation.Store. It takes rows in one order, those that others share last, so that nobody
+// waits for somebody who waits for him.
 func (db *DB) AddUses(ctx context.Context, uses []deprecation.Use) error {
+	uses = slices.SortedFunc(slices.Values(uses), func(a, b deprecation.Use) int {
+		return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Caller, b.Caller),
+			cmp.Compare(a.UserAgent, b.UserAgent))
+	})
 	return db.write(ctx, func(l *line) error {
+		var others []deprecation.Use
 		for _, u := range uses {
 			if err := foldAgent(l, &u); err != nil {
 				return err
 			}
-			_, err := l.exec(upsertUse, u.Instance, u.Method, u.Caller, u.UserAgent,
-				u.Calls, micros(u.First), micros(u.Last))
-			if err != nil {
+			if u.UserAgent == deprecation.Other {
+				others = append(others, u)
+				continue
+			}
+			if err := addUse(l, u); err != nil {
+				return err
+			}
+		}
+		for _, u := range others {
+			if err := addUse(l, u); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+func addUse(l *line, u deprecation.Use) error {
+	_, err := l.exec(upsertUse, u.Instance, u.Method, u.Caller, u.UserAgent, u.Calls, micros(u.First), micros(u.Last))
+	return err
 }
 
 // foldAgent puts a use with a new user agent under deprecation.Other when its caller has very many
