@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -42,11 +43,21 @@ func TestMain(m *testing.M) {
 	} else if dir := os.Getenv(childVariable); dir != "" {
 		err = serve(dir, flaws[os.Getenv(flawVariable)])
 	} else {
+		besideEachOther()
 		pgtest.Main(m)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+}
+
+// besideEachOther lets more parallel tests run at a time than there are processors, unless the command line says
+// how many: mostly they wait for servers.
+func besideEachOther() {
+	flag.Parse()
+	if limit := flag.Lookup("test.parallel"); limit.Value.String() == limit.DefValue {
+		_ = limit.Value.Set("4") // which is a number
 	}
 }
 
@@ -98,7 +109,7 @@ func writeReplicaFile(t *testing.T, dir, url, keyset string) {
 }
 
 // replicaLease is longer than a failover takes.
-const replicaLease = 12 * time.Second
+const replicaLease = 6 * time.Second
 
 // beReplica is no flaw.
 func beReplica(c *app.Config) {
