@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ const (
 
 // fleet is several replicas in this process.
 type fleet struct {
+	mu       sync.Mutex // of services
 	keyset   string
 	services []*service
 	turn     atomic.Int64
@@ -32,13 +34,22 @@ func startFleet(t *testing.T, n int, url string, change func(i int, c *app.Confi
 		if change != nil {
 			change(i, &c)
 		}
-		f.services = append(f.services, start(t, c))
+		f.join(start(t, c))
 	}
 	return f
 }
 
+// join adds a replica, whatever calls are under way.
+func (f *fleet) join(s *service) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.services = append(f.services, s)
+}
+
 // any is the URL of one after the other.
 func (f *fleet) any() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.services[int(f.turn.Add(1))%len(f.services)].URL()
 }
 

@@ -58,7 +58,7 @@ func haunt(t *testing.T, hangs bool, wrap func(app.Store) app.Store, old func(*s
 	}
 	c := replica(t, s.url(), filepath.Join(t.TempDir(), "none"))
 	c.KeysetFile, c.WrapStore = f.keyset, wrap
-	f.services = append(f.services, start(t, c))
+	f.join(start(t, c))
 	h.reads, h.stale = j.readBack(f, id, inbox.Addr(), atLength(30, 200))
 	j.stop()
 	if !hangs { // else it goes on with what it was asked before
