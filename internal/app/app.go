@@ -105,6 +105,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		a.db, err = openDatabase(ctx, a.dir, options)
 	} else {
 		a.db, err = sqlstore.OpenPostgres(ctx, c.DatabaseURL.Reveal(), options)
+		err = aboutURL(err)
 	}
 	if err != nil {
 		return err
@@ -114,6 +115,14 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	}
 	// The data folder is this process's alone: nobody else is sending.
 	return a.db.ReleaseClaims(ctx)
+}
+
+// aboutURL names the setting that an error is about. The error has nothing of the URL that is secret.
+func aboutURL(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("--database-url: %w", err)
 }
 
 // assemble makes the domains on the open store, and the server on them.

@@ -15,7 +15,8 @@ import (
 
 // Migrate brings the schema of a PostgreSQL database up to date and returns its version.
 func Migrate(ctx context.Context, url secret.Text) (version int64, err error) {
-	return sqlstore.MigratePostgres(ctx, url.Reveal(), sqlstore.Options{})
+	version, err = sqlstore.MigratePostgres(ctx, url.Reveal(), sqlstore.Options{})
+	return version, aboutURL(err)
 }
 
 // Copy copies the embedded store of a data folder, which no service may be using, to an empty PostgreSQL

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
@@ -88,5 +89,28 @@ func TestReplicasShareTheAdminToken(t *testing.T) {
 	}
 	if made != 1 {
 		t.Errorf("%d admin tokens were made, want 1", made)
+	}
+}
+
+// TestNoDatabase: a start, or a migration, without its database fails in time and names the setting, not the
+// password.
+func TestNoDatabase(t *testing.T) {
+	silent, _ := silentServer(t)
+	url := secret.New("postgres://u:c4n4ry@" + silent + "/db?connect_timeout=1")
+	began := time.Now()
+	c := config(t)
+	c.DatabaseURL = url
+	a, err := app.Open(t.Context(), c)
+	if err == nil {
+		_ = a.Close()
+	}
+	_, migrating := app.Migrate(t.Context(), url)
+	for _, err := range []error{err, migrating} {
+		if err == nil || !strings.Contains(err.Error(), "--database-url") || strings.Contains(err.Error(), "c4n4ry") {
+			t.Errorf("%v, want an error that names --database-url only", err)
+		}
+	}
+	if took := time.Since(began); took > 2*(answerTime+slack) {
+		t.Errorf("it took %s", took)
 	}
 }
