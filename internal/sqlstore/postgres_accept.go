@@ -34,38 +34,9 @@ func (p *postgresEngine) accept(ctx context.Context, m *acceptance) (taken outbo
 
 // acceptQueue accepts the mails that wait.
 func (p *postgresEngine) acceptQueue() {
-	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
-	defer cancel()
-	conn, err := p.begin(ctx)
-	jobs := p.mails.takeBegun(mostMails) // only now: others have come meanwhile
-	if err == nil {
-		defer conn.Release()
-		p.acceptTogether(ctx, conn.Conn(), jobs)
-		return
-	}
-	err = p.failedWrite(ctx, err)
-	for _, j := range jobs {
-		j.finish(err)
-	}
-}
-
-// acceptTogether accepts mails in one transaction and answers who waits for them. When the database
-// refuses one of them, each is accepted by itself.
-func (p *postgresEngine) acceptTogether(ctx context.Context, conn *pgx.Conn, jobs []*job[*accepting]) {
-	err := p.acceptBatch(ctx, conn, jobs)
-	for p.class(err) == collided && ctx.Err() == nil {
-		err = p.acceptBatch(ctx, conn, jobs)
-	}
-	if divisible(p, ctx, err) && len(jobs) > 1 {
-		for _, j := range jobs {
-			p.acceptTogether(ctx, conn, []*job[*accepting]{j})
-		}
-		return
-	}
-	err = p.failedWrite(ctx, err)
-	for _, j := range jobs {
-		j.finish(err)
-	}
+	takeUp(p, &p.mails, mostMails, func(ctx context.Context, conn *pgx.Conn, jobs []*job[*accepting]) {
+		together(ctx, p, jobs, func(jobs []*job[*accepting]) error { return p.acceptBatch(ctx, conn, jobs) }, nil)
+	})
 }
 
 // insertContentOf is insertContent for a mail that was accepted just now: whose idempotency key was taken

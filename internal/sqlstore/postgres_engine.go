@@ -55,8 +55,13 @@ func (p *postgresEngine) close() error {
 	return nil
 }
 
-// write makes a change in a transaction of its own, again if another got in its way.
+// write makes a change in a transaction of its own.
 func (p *postgresEngine) write(ctx context.Context, w write) error {
+	return p.insist(ctx, func(bounded context.Context, conn *pgxpool.Conn) error { return p.attempt(bounded, conn, w.do) })
+}
+
+// insist makes an attempt at a change, again if another got in its way.
+func (p *postgresEngine) insist(ctx context.Context, attempt func(context.Context, *pgxpool.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("sqlstore: %w", err)
 	}
@@ -67,7 +72,7 @@ func (p *postgresEngine) write(ctx context.Context, w write) error {
 		if err != nil {
 			return err
 		}
-		err = p.attempt(bounded, conn, w.do)
+		err = attempt(bounded, conn)
 		conn.Release()
 		if p.class(err) != collided || bounded.Err() != nil {
 			return p.failedWrite(bounded, err)
@@ -131,11 +136,6 @@ func (p *postgresEngine) failedWrite(bounded context.Context, err error) error {
 		return nil
 	}
 	return failed(p.class, context.Background(), bounded, err)
-}
-
-// divisible reports whether err may be that of one change among several, the others of which can be made.
-func divisible(p *postgresEngine, ctx context.Context, err error) bool {
-	return err != nil && ctx.Err() == nil && !errors.Is(err, errOutcomeUnknown) && p.class(err) != brokenIO
 }
 
 // erase has nothing to do: PostgreSQL's log is cleared in its own time, and is in the hands of those who

@@ -161,7 +161,7 @@ func TestUnknownIsUnknown(t *testing.T) {
 		if c := p.class(err); c == collided || c == uniqueViolation {
 			t.Errorf("%v is of class %d", err, c)
 		}
-		if divisible(p, t.Context(), err) {
+		if divisible(t.Context(), p, err) {
 			t.Errorf("%v is taken for that of one among several", err)
 		}
 	}

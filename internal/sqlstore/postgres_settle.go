@@ -53,42 +53,20 @@ func (p *postgresEngine) settle(ctx context.Context, rows []settlementRow) error
 
 // settleQueue records the settlements that wait.
 func (p *postgresEngine) settleQueue() {
-	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
-	defer cancel()
-	conn, err := p.begin(ctx)
-	jobs := p.settlements.takeBegun(mostSettling) // only now: others have come meanwhile
-	if err == nil {
-		defer conn.Release()
-		p.settleTogether(ctx, conn.Conn(), jobs)
-		return
-	}
-	err = p.failedWrite(ctx, err)
-	for _, j := range jobs {
-		j.finish(err)
-	}
+	takeUp(p, &p.settlements, mostSettling, p.settleTogether)
 }
 
-// settleTogether records settlements in one transaction and answers who waits for them. When the database
-// refuses those of one caller, each caller's are recorded by themselves.
 func (p *postgresEngine) settleTogether(ctx context.Context, conn *pgx.Conn, jobs []*job[[]settlementRow]) {
+	together(ctx, p, jobs, func(jobs []*job[[]settlementRow]) error { return p.settleBatch(ctx, conn, jobs) }, nil)
+}
+
+// settleBatch records settlements in one transaction.
+func (p *postgresEngine) settleBatch(ctx context.Context, conn *pgx.Conn, jobs []*job[[]settlementRow]) error {
 	var s settling
 	for _, j := range jobs {
 		s.add(j.ask)
 	}
-	err := p.attemptTrips(ctx, conn, trips{s.ask, s.judge})
-	for p.class(err) == collided && ctx.Err() == nil {
-		err = p.attemptTrips(ctx, conn, trips{s.ask, s.judge})
-	}
-	if divisible(p, ctx, err) && len(jobs) > 1 {
-		for _, j := range jobs {
-			p.settleTogether(ctx, conn, []*job[[]settlementRow]{j})
-		}
-		return
-	}
-	err = p.failedWrite(ctx, err)
-	for _, j := range jobs {
-		j.finish(err)
-	}
+	return p.attemptTrips(ctx, conn, trips{s.ask, s.judge})
 }
 
 // settling is settlements that are recorded together.

@@ -2,10 +2,10 @@ package sqlstore
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // trips is a change in two round trips where each statement by itself would make one.
@@ -17,24 +17,11 @@ type trips struct {
 	then func(*line, *pgx.Batch) error
 }
 
-// travel makes a change, again if another got in its way.
+// travel makes a change.
 func (p *postgresEngine) travel(ctx context.Context, t trips) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("sqlstore: %w", err)
-	}
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.patience)
-	defer cancel()
-	for {
-		conn, err := p.acquire(ctx, bounded)
-		if err != nil {
-			return err
-		}
-		err = p.attemptTrips(bounded, conn.Conn(), t)
-		conn.Release()
-		if p.class(err) != collided || bounded.Err() != nil {
-			return p.failedWrite(bounded, err)
-		}
-	}
+	return p.insist(ctx, func(bounded context.Context, conn *pgxpool.Conn) error {
+		return p.attemptTrips(bounded, conn.Conn(), t)
+	})
 }
 
 // attemptTrips makes a change in one transaction.
