@@ -27,7 +27,7 @@ const cancelStatement = `UPDATE messages SET state = 'cancelled', open = FALSE, 
 // TestPostgresDump does what the README says: a dump of a running service, restored into a new database,
 // from which no mail is sent by a service that tries it, and which opens with the keyset only.
 func TestPostgresDump(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../../cmd/mailkeep/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

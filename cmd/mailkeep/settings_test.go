@@ -8,9 +8,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestREADMESettings holds the README's table of settings to the flags of serve, both ways.
-func TestREADMESettings(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+// TestSettings holds the table in README.md of settings to the flags of serve, both ways.
+func TestSettings(t *testing.T) {
+	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,11 +37,11 @@ func TestREADMESettings(t *testing.T) {
 			row := rowOf(rows, "`--"+flag.Name+"`")
 			for _, want := range append(flag.Envs, flag.Default) {
 				if !strings.Contains(row, want) {
-					t.Errorf("--%s: no %q in its row of the README: %q", flag.Name, want, row)
+					t.Errorf("--%s: no %q in its row of README.md: %q", flag.Name, want, row)
 				}
 			}
 			if row == "" {
-				t.Errorf("--%s is not in the README", flag.Name)
+				t.Errorf("--%s is not in README.md", flag.Name)
 			}
 		}
 	}
@@ -50,7 +50,7 @@ func TestREADMESettings(t *testing.T) {
 		named += strings.Count(strings.SplitN(row, "|", 3)[1], "`--")
 	}
 	if documented == 0 || named != documented {
-		t.Errorf("the README has %d settings, serve has %d", named, documented)
+		t.Errorf("README.md has %d settings, serve has %d", named, documented)
 	}
 }
 
