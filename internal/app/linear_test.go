@@ -464,30 +464,34 @@ func (o *observer) judge() porcupine.CheckResult {
 		history = append(history, porcupine.Operation{Input: c.poolCall, Output: c.answer, Call: c.began, Return: c.ended})
 	}
 	o.ops += len(history)
-	model := poolModel(o.round.first)
-	result, info := porcupine.CheckOperationsVerbose(model, history, time.Minute)
+	result, info := checkPool(o.round.first, history)
 	if result != porcupine.Ok {
-		o.explain(model, history, info)
+		o.explain(poolModel(o.round.first), history, info)
 	}
 	return result
 }
 
+// patienceOfModel bounds the check of a history.
+const patienceOfModel = time.Minute
+
 // explain logs what comes after the longest beginning of the history that is as it should be.
 func (o *observer) explain(model porcupine.Model, history []porcupine.Operation, info porcupine.LinearizationInfo) {
 	var longest []porcupine.Operation
-	for _, partial := range info.PartialLinearizationsOperations()[0] {
-		if len(partial) > len(longest) {
-			longest = partial
+	for _, partials := range info.PartialLinearizationsOperations() { // none if the sequences alone say no
+		for _, partial := range partials {
+			if len(partial) > len(longest) {
+				longest = partial
+			}
 		}
 	}
 	in := map[any]bool{}
 	for _, op := range longest {
-		in[[2]any{op.Input, op.Call}] = true
+		in[op.Input] = true
 	}
 	slices.SortFunc(history, func(a, b porcupine.Operation) int { return int(a.Return - b.Return) })
 	logged := 0
 	for _, op := range history {
-		if !in[[2]any{op.Input, op.Call}] && logged < 5 {
+		if !in[op.Input] && logged < 5 {
 			o.t.Logf("%d of %d are as they should be; not so, from %s to %s: %s", len(longest), len(history),
 				time.Duration(op.Call), time.Duration(op.Return), model.DescribeOperation(op.Input, op.Output))
 			logged++

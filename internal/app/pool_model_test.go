@@ -171,6 +171,9 @@ func TestPoolModel(t *testing.T) {
 		if got := porcupine.CheckOperationsTimeout(poolModel(poolState{}), history, 0); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
+		if got, _ := checkPool(poolState{}, history); got != c.want {
+			t.Errorf("%s, by the sequences: %s, want %s", name, got, c.want)
+		}
 	}
 }
 
