@@ -33,15 +33,13 @@ func formatDetails(e emailprovider.Event) (string, error) {
 	return string(text), err
 }
 
-// record adds an event. The only conflict it can meet is a second first event of an id.
-func record(l *line, e emailprovider.Event) error {
+// eventColumns are the arguments of insertEvent. The only conflict it can meet is a second first event of an id.
+func eventColumns(e emailprovider.Event) ([]any, error) {
 	d, err := formatDetails(e)
-	if err != nil {
-		return err
-	}
-	return l.execOne(emailprovider.ErrIDTaken, insertEvent,
+	return []any{
 		e.Instance, e.Sequence, string(e.Type), e.ProviderID, micros(e.At), e.By.TokenID, e.By.Name,
-		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, d)
+		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, d,
+	}, err
 }
 
 // Events implements emailprovider.Store.

@@ -11,6 +11,10 @@ import (
 type line struct {
 	executor
 	changed bool // something, since somebody has set this to false
+
+	// sequences are those of instances that changed, until writeSequences: what shares a transaction writes
+	// them once. PostgreSQL has its own way.
+	sequences map[string]int64
 }
 
 // executor runs statements of one transaction. What stands in a query as /*pg … */ is for PostgreSQL
@@ -86,4 +90,31 @@ func (l *line) exists(query string, args ...any) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// sequence returns that of the instance's last change, or sql.ErrNoRows if there is no such instance.
+func (l *line) sequence(instance string) (n int64, err error) {
+	if n, ok := l.sequences[instance]; ok {
+		return n, nil
+	}
+	err = l.one(selectSequence, []any{instance}, func(row scanner) error { return row.Scan(&n) })
+	return n, err
+}
+
+func (l *line) setSequence(instance string, n int64) {
+	if l.sequences == nil {
+		l.sequences = map[string]int64{}
+	}
+	l.sequences[instance] = n
+}
+
+// writeSequences writes the sequences that were set.
+func (l *line) writeSequences() error {
+	for instance, n := range l.sequences {
+		if err := l.execOne(sql.ErrNoRows, updateSequence, instance, n); err != nil {
+			return err
+		}
+	}
+	clear(l.sequences)
+	return nil
 }

@@ -37,6 +37,7 @@ func TestPlans(t *testing.T) {
 		"sequence":         {updateSequence, "sqlite_autoindex_instances_1 (id=?)"},
 		"former active":    {updateFormerActive, "providers_active (instance=?)"},
 		"update":           {updateProvider, "(instance=? AND id=?)"},
+		"credential":       {updateCredential, "(instance=? AND id=?)"},
 		"remove":           {deleteProvider, "(instance=? AND id=?)"},
 		"deprecated uses":  {selectUses, "(instance=?)"},
 		"an unindexed one": {"SELECT * FROM providers WHERE host = $1", ""},

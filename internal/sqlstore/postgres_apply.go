@@ -20,7 +20,7 @@ type changing struct {
 	applied uint64 // its sequence, once it is made
 }
 
-func (p *postgresEngine) apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
+func (p *postgresEngine) apply(ctx context.Context, c emailprovider.Change, _ *providerRow) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("sqlstore: %w", err)
 	}

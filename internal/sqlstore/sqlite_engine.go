@@ -73,18 +73,6 @@ func (s *sqliteEngine) setUp(_ context.Context, f func() error) error {
 
 func (s *sqliteEngine) close() error { return s.writer.Close() }
 
-func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change) (uint64, error) {
-	var sequence uint64
-	err := s.write(ctx, write{of: cachedProviders, clean: true, do: func(l *line) (err error) {
-		sequence, err = apply(l, c)
-		return err
-	}})
-	if err != nil {
-		return 0, err
-	}
-	return sequence, nil
-}
-
 func (s *sqliteEngine) accept(ctx context.Context, m *acceptance) (outbox.Message, error) {
 	var taken outbox.Message
 	err := s.write(ctx, write{clean: true, do: func(l *line) error { return accept(l, m, &taken) }})

@@ -93,6 +93,10 @@ func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful boo
 		own.end()
 		return nil
 	}
+	if err := l.writeSequences(); err != nil {
+		own.end()
+		return err
+	}
 	runaway.Stop() // A commit can't be ended.
 	err := own.tx.Commit()
 	if err != nil && s.class(err) == brokenIO {
@@ -105,6 +109,9 @@ func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful boo
 // be undone.
 func (s *sqliteEngine) runJob(l *line, j *job[write], savepoint bool) error {
 	if savepoint {
+		if err := l.writeSequences(); err != nil {
+			return err
+		}
 		if _, err := l.exec(`SAVEPOINT job`); err != nil {
 			return err
 		}
@@ -120,6 +127,7 @@ func (s *sqliteEngine) runJob(l *line, j *job[write], savepoint bool) error {
 		return nil
 	}
 	if j.err != nil {
+		clear(l.sequences)
 		if _, err := l.exec(`ROLLBACK TO SAVEPOINT job`); err != nil {
 			return err
 		}

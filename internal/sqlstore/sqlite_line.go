@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
@@ -22,7 +24,7 @@ type sqliteLine struct {
 
 // run implements executor.
 func (l *sqliteLine) run(query string, args []any) (n int64, err error) {
-	err = l.with(query, args, func(s hotStmt, values []driver.NamedValue) error {
+	err = l.with(query, args, func(s driverStmt, values []driver.NamedValue) error {
 		r, err := s.ExecContext(context.Background(), values)
 		if err == nil {
 			n, err = r.RowsAffected()
@@ -49,7 +51,7 @@ func (l *sqliteLine) pipelines() bool { return false }
 
 // each implements executor.
 func (l *sqliteLine) each(query string, args []any, f func(scanner) (more bool, err error)) error {
-	return l.with(query, args, func(s hotStmt, values []driver.NamedValue) error {
+	return l.with(query, args, func(s driverStmt, values []driver.NamedValue) error {
 		rows, err := s.QueryContext(context.Background(), values)
 		if err != nil {
 			return err
@@ -74,7 +76,7 @@ func (l *sqliteLine) take(c outbox.ClaimRequest) ([]outbox.ClaimedMail, error) {
 
 // with runs f with the prepared statement while nobody else has the connection, unless the
 // transaction is over: the statement would then be one of its own.
-func (l *sqliteLine) with(query string, args []any, f func(hotStmt, []driver.NamedValue) error) error {
+func (l *sqliteLine) with(query string, args []any, f func(driverStmt, []driver.NamedValue) error) error {
 	return l.conn.Raw(func(conn any) error {
 		if l.over {
 			return sql.ErrTxDone
@@ -84,7 +86,7 @@ func (l *sqliteLine) with(query string, args []any, f func(hotStmt, []driver.Nam
 		if err != nil {
 			return err
 		}
-		values, err := c.values(args)
+		values, err := c.values(stmt.order, args)
 		if err != nil {
 			return err
 		}
@@ -126,11 +128,17 @@ type driverConn interface {
 	driver.Validator
 }
 
-// hotStmt is what a driver's statements can do.
-type hotStmt interface {
+// driverStmt is what a driver's statements can do.
+type driverStmt interface {
 	driver.Stmt
 	driver.StmtExecContext
 	driver.StmtQueryContext
+}
+
+// hotStmt is a prepared statement.
+type hotStmt struct {
+	driverStmt
+	order []int // which argument each parameter is
 }
 
 // hotConn is a connection with the statements that were prepared on it.
@@ -144,26 +152,49 @@ func (c *hotConn) statement(query string) (hotStmt, error) {
 	if s, ok := c.prepared[query]; ok {
 		return s, nil
 	}
-	s, err := c.PrepareContext(context.Background(), query)
+	text, order, err := positional(query)
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: prepare %q: %w", query, err)
+		return hotStmt{}, err
 	}
-	able, ok := s.(hotStmt)
+	s, err := c.PrepareContext(context.Background(), text)
+	if err != nil {
+		return hotStmt{}, fmt.Errorf("sqlstore: prepare %q: %w", query, err)
+	}
+	able, ok := s.(driverStmt)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("sqlstore: a %T can't do enough", s), s.Close())
+		return hotStmt{}, errors.Join(fmt.Errorf("sqlstore: a %T can't do enough", s), s.Close())
 	}
-	c.prepared[query] = able
-	return able, nil
+	c.prepared[query] = hotStmt{able, order}
+	return c.prepared[query], nil
 }
 
-// values converts args to what drivers take.
-func (c *hotConn) values(args []any) ([]driver.NamedValue, error) {
+var parameter = regexp.MustCompile(`\$[0-9]+`)
+
+// positional returns a query with each of its parameters $n as a ?, and which argument each of these is: of a
+// parameter with a name, the driver fetches the name whenever it runs.
+func positional(query string) (text string, order []int, err error) {
+	text = parameter.ReplaceAllStringFunc(query, func(name string) string {
+		n, convErr := strconv.Atoi(name[1:])
+		if convErr != nil || n < 1 {
+			err = fmt.Errorf("sqlstore: parameter %s of %q", name, query)
+		}
+		order = append(order, n-1)
+		return "?"
+	})
+	return text, order, err
+}
+
+// values converts args to what drivers take, in the order of the statement's parameters.
+func (c *hotConn) values(order []int, args []any) ([]driver.NamedValue, error) {
 	clear(c.args) // No secret stays.
 	c.args = c.args[:0]
-	for i, arg := range args {
-		v, err := driver.DefaultParameterConverter.ConvertValue(arg)
+	for i, n := range order {
+		if n >= len(args) {
+			return nil, fmt.Errorf("sqlstore: argument %d is missing", n+1)
+		}
+		v, err := driver.DefaultParameterConverter.ConvertValue(args[n])
 		if err != nil {
-			return nil, fmt.Errorf("sqlstore: argument %d: %w", i+1, err)
+			return nil, fmt.Errorf("sqlstore: argument %d: %w", n+1, err)
 		}
 		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}

@@ -1,0 +1,156 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+)
+
+const (
+	updateSequence = `UPDATE instances SET sequence = $2 WHERE id = $1`
+
+	updateFormerActive = `UPDATE providers SET active = FALSE, changed = $3, sequence = $4
+		WHERE instance = $1 AND active AND id <> $2`
+
+	// $1 to $12 change with a credential, $13 to $15 are the instance, the id and the sequence of the change.
+	insertProvider = `INSERT INTO providers (credential_version, ciphertext, set_at, set_by, changed,
+			prev_version, prev_key_id, prev_ciphertext, prev_user, prev_set_at, prev_set_by, prev_until,
+			instance, id, sequence, key_id, active, description, sender_address, sender_name, reply_to,
+			host, tls, smtp_user, auth, token_endpoint, client_id, scopes, endpoint, kind, created)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+			$22, $23, $24, $25, $26, $27, $28, $29, $30, $31)
+		ON CONFLICT (instance, id) DO NOTHING`
+
+	// A previous credential is the one that is stored as such, or as the
+	// present one: a destroyed one must not come back.
+	setCredential = `UPDATE providers SET credential_version = $1, ciphertext = $2, set_at = $3, set_by = $4,
+			changed = $5, prev_version = $6, prev_key_id = $7, prev_ciphertext = $8, prev_user = $9,
+			prev_set_at = $10, prev_set_by = $11, prev_until = $12, sequence = $15`
+	whereAsExpected = ` WHERE instance = $13 AND id = $14 AND sequence = $16 AND COALESCE(key_id, 0) = $17
+			AND ($6 IS NULL OR prev_version = $6 OR credential_version = $6)`
+
+	// updateCredential leaves the settings alone, and the key: what is not set spares its indexes.
+	updateCredential = setCredential + whereAsExpected
+
+	// Neither kind nor created ever change; leaving them out spares an index.
+	updateProvider = setCredential + `, key_id = $18, active = $19, description = $20, sender_address = $21,
+			sender_name = $22, reply_to = $23, host = $24, tls = $25, smtp_user = $26, auth = $27,
+			token_endpoint = $28, client_id = $29, scopes = $30, endpoint = $31` + whereAsExpected
+
+	deleteProvider = `DELETE FROM providers WHERE instance = $1 AND id = $2 AND sequence = $3`
+)
+
+// sqliteChange is a change with all that can be made ready before the transaction, which others wait for.
+type sqliteChange struct {
+	emailprovider.Change
+	former bool // another provider may be the active one before
+	query  string
+	args   []any // of the query; the sequence of the change is missing
+	event  []any // of insertEvent; the sequence is missing there too
+	none   error // when the query touches no row
+}
+
+// Where the sequence of the change stands in the arguments.
+const (
+	sequenceOfProvider = 14
+	sequenceOfEvent    = 1
+)
+
+// newSQLiteChange returns a change of a provider as it was before, or nil if that is not known.
+func newSQLiteChange(c emailprovider.Change, before *providerRow) (*sqliteChange, error) {
+	event, err := eventColumns(c.Event)
+	if err != nil {
+		return nil, err
+	}
+	s := &sqliteChange{Change: c, event: event, query: deleteProvider, none: emailprovider.ErrConflict}
+	if c.Put == nil {
+		s.args = []any{c.Event.Instance, c.Event.ProviderID, signed(c.Expect)}
+		return s, nil
+	}
+	r, err := newProviderRow(c.Put)
+	if err != nil {
+		return nil, err
+	}
+	s.put(&r, before)
+	return s, nil
+}
+
+// put has the change write a row.
+func (s *sqliteChange) put(r, before *providerRow) {
+	s.former = r.active && (before == nil || !before.active)
+	keyID, ciphertext := r.secret()
+	s.args = append(make([]any, 0, 31), r.credentialVersion, ciphertext, r.setAt, r.setBy, r.changed)
+	s.args = append(r.previous.columns(s.args), s.Put.Instance, s.Put.ID, nil)
+	if s.Expect == 0 {
+		s.query, s.none = insertProvider, emailprovider.ErrIDTaken
+		s.args = append(append(append(s.args, keyID), r.settings()...), r.kind, r.created)
+		return
+	}
+	s.args = append(s.args, signed(s.Expect), s.ExpectKey)
+	if before != nil && keyID.Valid && r.keyID == s.ExpectKey && r.sameSettings(before) {
+		s.query = updateCredential
+		return
+	}
+	s.query, s.args = updateProvider, append(append(s.args, keyID), r.settings()...)
+}
+
+// settings are the columns of a row that are neither of its credential nor of its identity.
+func (r *providerRow) settings() []any {
+	return []any{
+		r.active, r.description, r.senderAddress, r.senderName, r.replyTo, r.host, r.tls, r.user,
+		r.auth, r.tokenEndpoint, r.clientID, r.scopes, r.endpoint,
+	}
+}
+
+func (r *providerRow) sameSettings(as *providerRow) bool {
+	return r.active == as.active && r.description == as.description && r.senderAddress == as.senderAddress &&
+		r.senderName == as.senderName && r.replyTo == as.replyTo && r.host == as.host && r.tls == as.tls &&
+		r.user == as.user && r.auth == as.auth && r.tokenEndpoint == as.tokenEndpoint &&
+		r.clientID == as.clientID && r.scopes == as.scopes && r.endpoint == as.endpoint
+}
+
+func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change, before *providerRow) (uint64, error) {
+	change, err := newSQLiteChange(c, before)
+	if err != nil {
+		return 0, err
+	}
+	var sequence uint64
+	err = s.write(ctx, write{of: cachedProviders, clean: true, do: func(l *line) (err error) {
+		sequence, err = change.apply(l)
+		return err
+	}})
+	if err != nil {
+		return 0, err
+	}
+	return sequence, nil
+}
+
+// apply makes the change in a transaction that may hold others; after an error the caller undoes what was done
+// since before the call. What can be refused goes first, so that there mostly is nothing.
+func (s *sqliteChange) apply(l *line) (sequence uint64, err error) {
+	last, err := l.sequence(s.Event.Instance)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("sqlstore: no instance %q", s.Event.Instance)
+	}
+	if err != nil {
+		return 0, err
+	}
+	next := last + 1
+	if s.former {
+		if _, err := l.exec(updateFormerActive, s.Event.Instance, s.Event.ProviderID, micros(s.Put.Changed), next); err != nil {
+			return 0, err
+		}
+	}
+	if s.Put != nil {
+		s.args[sequenceOfProvider] = next
+	}
+	if err := l.execOne(s.none, s.query, s.args...); err != nil {
+		return 0, err
+	}
+	l.setSequence(s.Event.Instance, next)
+	s.event[sequenceOfEvent] = next
+	return uint64(next), l.execOne(emailprovider.ErrIDTaken, insertEvent, s.event...)
+}
