@@ -29,14 +29,22 @@ type Binding struct {
 // AssociatedData encodes b so that no two bindings have the same bytes: a version, then each field
 // with its length before it.
 func (b Binding) AssociatedData() []byte {
-	out := []byte("mailkeep/credential/1")
+	fields := [...]string{b.Instance, b.Provider, b.Field, b.Host, b.User, b.TokenEndpoint, b.ClientID}
+	size := len(bindingVersion) + 8
+	for _, s := range fields {
+		size += 4 + len(s)
+	}
+	out := append(make([]byte, 0, size), bindingVersion...)
 	out = binary.BigEndian.AppendUint64(out, b.Version)
-	for _, s := range []string{b.Instance, b.Provider, b.Field, b.Host, b.User, b.TokenEndpoint, b.ClientID} {
+	for _, s := range fields {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
 		out = append(out, s...)
 	}
 	return out
 }
+
+// bindingVersion names the encoding, and what it is for.
+const bindingVersion = "mailkeep/credential/1"
 
 // binding returns what p's credential belongs to.
 func (p Provider) binding() Binding {
