@@ -123,6 +123,9 @@ func (c *Cluster) url(role, database, hosts string) string {
 // String names the cluster without its password.
 func (c *Cluster) String() string { return "the PostgreSQL cluster at " + c.Address() }
 
+// Folder is where its data and its log are.
+func (c *Cluster) Folder() string { return c.folder }
+
 // Log is the end of the server's log.
 func (c *Cluster) Log() string {
 	const most = 4096
