@@ -59,6 +59,7 @@ type serveCommand struct {
 
 // Run implements the command.
 func (c *serveCommand) Run(ctx context.Context, s streams) error {
+	app.Tune()
 	if err := harden(); err != nil {
 		return fmt.Errorf("keeping secrets out of core dumps: %w", err)
 	}

@@ -100,12 +100,12 @@ func (b *bed) othersCPU() (func() (float64, error), error) {
 	})
 }
 
-// settings are those of every service: it keeps what it is given in the database, or if that is none, in
+// settings are those of every service, as serve has them by default: it keeps what it is given in the database, or if that is none, in
 // the folder.
 func (b *bed) settings(dir string, in database) app.Config {
 	return app.Config{
 		Listen: "127.0.0.1:0", DataDir: dir, DatabaseURL: in.url, KeysetFile: filepath.Join(dir, "keyset.json"), AdminToken: secret.New(adminToken),
-		DrainTimeout: 10 * time.Millisecond, Sessions: sessions, Log: quiet(),
+		DrainTimeout: 10 * time.Millisecond, Sessions: sessions, KeepPrevious: 24 * time.Hour, Log: quiet(),
 	}
 }
 

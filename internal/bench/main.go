@@ -21,6 +21,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/mailkeep/mailkeep/internal/app"
 )
 
 // leastRounds is how many rounds quartiles need to mean something.
@@ -73,6 +75,7 @@ func main() {
 }
 
 func run(ctx context.Context, f flags) (err error) {
+	app.Tune()
 	bed, err := newBed(f.Length)
 	if err != nil {
 		return err
