@@ -44,7 +44,7 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 
 // written are the migrations that are not files, for PostgreSQL only.
 func written(dialect goose.Dialect) (all []*goose.Migration) {
-	for version, statements := range map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails} {
+	for version, statements := range map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails, 12: keepInPlace} {
 		run := func(ctx context.Context, tx *sql.Tx) error {
 			if dialect != goose.DialectPostgres {
 				return nil
@@ -91,4 +91,14 @@ var followMails = []string{
 	`CREATE INDEX messages_changed ON messages (changed_in) WHERE changed_in > 0`,
 	`ALTER TABLE message_contents ALTER COLUMN ciphertext SET STORAGE EXTERNAL`,
 	`ALTER TABLE message_contents SET (toast_tuple_target = 8160)`,
+}
+
+// keepInPlace is migration 12. A change of a password is to touch no index: PostgreSQL then writes the row beside
+// the old one and leaves all indexes alone, if there is room on its page. What is indexed of a previous
+// credential is that there is one, which is not another with each change.
+var keepInPlace = []string{
+	`ALTER TABLE providers ADD COLUMN prev_kept BOOLEAN GENERATED ALWAYS AS (prev_version IS NOT NULL) STORED`,
+	`ALTER TABLE providers SET (fillfactor = 70)`,
+	`DROP INDEX providers_previous`,
+	`CREATE INDEX providers_previous ON providers (instance, id) WHERE prev_kept`,
 }

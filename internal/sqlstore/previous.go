@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	selectOverdue = `SELECT instance, id FROM providers WHERE prev_until <= $1`
+	selectOverdue = `SELECT instance, id FROM providers WHERE /*pg prev_kept AND */ prev_until <= $1`
 
 	destroyPrevious = `UPDATE providers SET prev_version = NULL, prev_key_id = NULL,
 			prev_ciphertext = NULL, prev_user = NULL, prev_set_at = NULL, prev_set_by = NULL, prev_until = NULL
