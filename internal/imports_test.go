@@ -34,6 +34,8 @@ func TestImports(t *testing.T) {
 		"github.com/wneessen/go-mail":         {"internal/delivery"},
 		"github.com/emersion/":                {"internal/delivery/smtptest"},
 		"github.com/tink-crypto/":             {"internal/seal"},
+		"github.com/coreos/go-oidc/":          {"internal/auth/oidc"},
+		"github.com/go-jose/":                 {"internal/auth/oidc"},
 		"github.com/rs/cors":                  {"internal/httpserver"},
 		"net/smtp":                            {},
 		module + "internal/app":               {"cmd/mailkeep", "internal/demo", "internal/bench"},
@@ -41,6 +43,7 @@ func TestImports(t *testing.T) {
 		module + "internal/delivery/smtptest": {"internal/demo"},
 		module + "internal/pgcluster":         {"internal/bench", "internal/pgcluster/pgtest"},
 		module + "internal/faultproxy":        {},
+		module + "internal/auth/oidctest":     {},
 	}
 	used := map[string]bool{}
 	for name, imports := range packages(t) {

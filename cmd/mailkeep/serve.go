@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/app"
+	"github.com/mailkeep/mailkeep/internal/auth/oidc"
 	"github.com/mailkeep/mailkeep/internal/demo"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
@@ -26,6 +27,16 @@ type serveCommand struct {
 	KeysetFile     string `env:"MAILKEEP_KEYSET_FILE" type:"path" help:"Tink keyset in JSON that secrets are sealed with; made if missing and nothing is sealed yet (keyset.json in the data folder)."`
 	AdminTokenFile string `env:"MAILKEEP_ADMIN_TOKEN_FILE" type:"path" help:"File with the admin token to use, 32 bytes or more; MAILKEEP_ADMIN_TOKEN has the token itself (made at the first start)."`
 
+	OIDCIssuer        string            `name:"oidc-issuer" env:"MAILKEEP_OIDC_ISSUER" placeholder:"URL" help:"OpenID Connect issuer whose JWT access tokens are taken besides Mailkeep's own, exactly as it calls itself."`
+	OIDCAudience      string            `name:"oidc-audience" env:"MAILKEEP_OIDC_AUDIENCE" help:"Audience that such tokens, and introspected ones, must have."`
+	OIDCRoleClaim     string            `name:"oidc-role-claim" env:"MAILKEEP_OIDC_ROLE_CLAIM" placeholder:"PATH" help:"Claim with the caller's roles, such as realm_access.roles, urn:zitadel:iam:org:project:roles or roles: a list, an object's keys, or words."`
+	OIDCRole          map[string]string `name:"oidc-role" mapsep:"," env:"MAILKEEP_OIDC_ROLE" placeholder:"VALUE=ROLE" help:"Role of Mailkeep for a value of that claim; may be repeated. Other values give none."`
+	OIDCIntrospectJWT bool              `name:"oidc-introspect-jwt" env:"MAILKEEP_OIDC_INTROSPECT_JWT" help:"Introspect JWTs too at every call, so that a revoked one stops at once; else it is good until it expires."`
+
+	IntrospectionURL              string `name:"introspection-url" env:"MAILKEEP_INTROSPECTION_URL" placeholder:"URL" help:"Endpoint (RFC 7662) that is asked about opaque tokens at every call."`
+	IntrospectionClientID         string `name:"introspection-client-id" env:"MAILKEEP_INTROSPECTION_CLIENT_ID" help:"Client to ask it as."`
+	IntrospectionClientSecretFile string `env:"MAILKEEP_INTROSPECTION_CLIENT_SECRET_FILE" type:"path" help:"File with that client's secret; MAILKEEP_INTROSPECTION_CLIENT_SECRET has the secret itself."`
+
 	TLSCert string `env:"MAILKEEP_TLS_CERT" type:"path" help:"Certificate chain in PEM; with --tls-key the service speaks TLS only."`
 	TLSKey  string `env:"MAILKEEP_TLS_KEY" type:"path" help:"Private key in PEM."`
 
@@ -36,7 +47,7 @@ type serveCommand struct {
 	SenderDomain      []string `env:"MAILKEEP_SENDER_DOMAIN" placeholder:"DOMAIN" help:"Domain that senders must be in; may be repeated (any)."`
 
 	EHLOName          string   `name:"ehlo-name" env:"MAILKEEP_EHLO_NAME" help:"Name to greet mail servers with (the machine's full name)."`
-	CAFile            string   `name:"ca-file" env:"MAILKEEP_CA_FILE" type:"path" help:"Certificate authorities in PEM to trust for mail servers, besides the system's."`
+	CAFile            string   `name:"ca-file" env:"MAILKEEP_CA_FILE" type:"path" help:"Certificate authorities in PEM to trust for mail servers, token endpoints and the issuer, besides the system's."`
 	PlaintextAuthHost []string `env:"MAILKEEP_PLAINTEXT_AUTH_HOST" placeholder:"HOST" help:"Mail server that may get a password over a plain connection; may be repeated (loopback only)."`
 
 	VerifyCompatibleCalls string        `default:"off" enum:"off,warn,enforce" env:"MAILKEEP_VERIFY_COMPATIBLE_CALLS" help:"Whether the admin API's password methods show a new password to the mail server before they store it: off stores it at once as that API does, warn logs a refusal and stores it, enforce refuses it (${default})."`
@@ -94,7 +105,11 @@ const maxSessions = 100
 
 // config turns flags into a Config.
 func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
-	token, err := c.adminToken()
+	token, err := secretFrom("--admin-token-file", c.AdminTokenFile, "MAILKEEP_ADMIN_TOKEN")
+	if err != nil {
+		return app.Config{}, err
+	}
+	trust, err := c.trust()
 	if err != nil {
 		return app.Config{}, err
 	}
@@ -114,6 +129,7 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 	}
 	return app.Config{
 		Listen: c.Listen, DataDir: c.DataDir, DatabaseURL: secret.New(c.DatabaseURL), KeysetFile: c.KeysetFile, AdminToken: token,
+		OIDC:    trust,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, DrainTimeout: c.DrainTimeout,
 		Binding: emailprovider.BindingMode(c.CredentialBinding), SenderDomains: c.SenderDomain,
 		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost,
@@ -124,17 +140,33 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 	}, nil
 }
 
-// adminToken reads the token that the operator chose, if any.
-func (c *serveCommand) adminToken() (secret.Text, error) {
-	if c.AdminTokenFile == "" {
-		return secret.New(os.Getenv("MAILKEEP_ADMIN_TOKEN")), nil
-	}
-	data, err := os.ReadFile(c.AdminTokenFile)
+// trust is whose tokens are taken.
+func (c *serveCommand) trust() (oidc.Config, error) {
+	const flag, variable = "--introspection-client-secret-file", "MAILKEEP_INTROSPECTION_CLIENT_SECRET"
+	key, err := secretFrom(flag, c.IntrospectionClientSecretFile, variable)
 	if err != nil {
-		return secret.Text{}, fmt.Errorf("--admin-token-file: %w", err)
+		return oidc.Config{}, err
+	}
+	config := oidc.Config{
+		Issuer: c.OIDCIssuer, Audience: c.OIDCAudience, RoleClaim: c.OIDCRoleClaim, Roles: c.OIDCRole,
+		Introspection: oidc.Introspection{
+			URL: c.IntrospectionURL, ClientID: c.IntrospectionClientID, Secret: key, JWT: c.OIDCIntrospectJWT,
+		},
+	}
+	return config, config.Check()
+}
+
+// secretFrom reads a secret that the operator chose, if any, from a file or else from a variable.
+func secretFrom(flag, file, variable string) (secret.Text, error) {
+	if file == "" {
+		return secret.New(os.Getenv(variable)), nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("%s: %w", flag, err)
 	}
 	if data = bytes.TrimSpace(data); len(data) == 0 {
-		return secret.Text{}, fmt.Errorf("--admin-token-file: %s is empty", c.AdminTokenFile)
+		return secret.Text{}, fmt.Errorf("%s: %s is empty", flag, file)
 	}
 	return secret.New(string(data)), nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
 	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/auth/oidc"
 	"github.com/mailkeep/mailkeep/internal/datadir"
 	"github.com/mailkeep/mailkeep/internal/delivery"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
@@ -43,6 +44,7 @@ type App struct {
 	uses     *deprecation.Recorder
 	worker   *outbox.Worker
 	carrier  *delivery.Transport
+	trust    *oidc.Trust // of the default instance; nil for none
 	health   *health.Service
 	server   *http.Server
 	listener net.Listener
@@ -136,15 +138,19 @@ func (a *App) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tokens := auth.NewService(a.store, c.Now)
-	if a.NewAdminToken, err = setUpAdmin(ctx, a.dir, tokens, c.AdminToken); err != nil {
-		return err
-	}
 	var roots *x509.CertPool // the system's
 	if c.CAFile != "" {
 		if roots, err = delivery.Roots(c.CAFile); err != nil {
 			return fmt.Errorf("--ca-file: %w", err)
 		}
+	}
+	others, err := a.openTrust(roots)
+	if err != nil {
+		return err
+	}
+	tokens := auth.NewService(a.store, others, c.Now)
+	if a.NewAdminToken, err = setUpAdmin(ctx, a.dir, tokens, c.AdminToken); err != nil {
+		return err
 	}
 	for _, origin := range c.CORSOrigins {
 		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
@@ -180,6 +186,16 @@ func (a *App) assemble(ctx context.Context) error {
 	}
 	a.server = httpserver.New(handler, c.Log)
 	return nil
+}
+
+// openTrust returns whose tokens are taken besides our own, or nil.
+func (a *App) openTrust(roots *x509.CertPool) (others auth.Others, err error) {
+	c := a.config.OIDC
+	c.Roots, c.Now, c.Log = roots, a.config.Now, a.config.Log
+	if a.trust, err = oidc.New(instance.Default, c); err != nil || a.trust == nil {
+		return nil, err
+	}
+	return oidc.Set{instance.Default: a.trust}, nil
 }
 
 // check returns why calls can't be served: the store does not answer.
@@ -247,6 +263,9 @@ func (a *App) Run(ctx context.Context) error {
 	})
 	background.Go(func() { a.worker.Run(ctx, a.config.DrainTimeout) })
 	background.Go(func() { a.destroyPrevious(ctx) })
+	if a.trust != nil {
+		background.Go(func() { a.trust.Run(ctx) })
+	}
 	stopDraining := context.AfterFunc(ctx, func() {
 		a.health.Drain()
 		a.drain()

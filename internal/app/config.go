@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/auth/oidc"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
@@ -34,6 +35,8 @@ type Config struct {
 	TLSKey       string
 	CORSOrigins  []string
 	DrainTimeout time.Duration
+
+	OIDC oidc.Config // whose tokens are taken besides our own; nobody's if zero
 
 	Binding       emailprovider.BindingMode
 	SenderDomains []string

@@ -26,12 +26,16 @@ var permissions = map[string][]string{
 	"MESSAGE_SENDER":   {SendMessages, ReadMessages},
 }
 
-func roleNames() []string { return slices.Sorted(maps.Keys(permissions)) }
+// Roles returns the names of all roles, sorted.
+func Roles() []string { return slices.Sorted(maps.Keys(permissions)) }
+
+// IsRole reports whether there is a role of that name.
+func IsRole(name string) bool { return permissions[name] != nil }
 
 // adminRoles are the roles of the token that an installation starts with.
 var adminRoles = []string{"IAM_OWNER", "SYSTEM_OWNER"}
 
-// Caller is who calls: a token of one instance. The zero Caller may do nothing.
+// Caller is who calls: a token of one instance, ours or another issuer's. The zero Caller may do nothing.
 type Caller struct {
 	Instance string
 	TokenID  string

@@ -44,7 +44,7 @@ func TestMayGive(t *testing.T) {
 		"MESSAGE_SENDER":   {"MESSAGE_SENDER"},
 	}
 	got := map[string][]string{}
-	for _, role := range roleNames() {
+	for _, role := range Roles() {
 		for _, given := range slices.Sorted(maps.Keys(permissions)) {
 			if (Caller{Roles: []string{role}}).mayGive(given) {
 				got[role] = append(got[role], given)

@@ -38,12 +38,16 @@ var (
 
 // Service is every operation on tokens. It is safe for concurrent use.
 type Service struct {
-	store Store
-	now   func() time.Time
+	store  Store
+	others Others
+	now    func() time.Time
 }
 
-// NewService returns a Service; now is time.Now outside of tests.
-func NewService(store Store, now func() time.Time) *Service { return &Service{store: store, now: now} }
+// NewService returns a Service that takes the tokens of others too, unless others is nil; now is time.Now
+// outside of tests.
+func NewService(store Store, others Others, now func() time.Time) *Service {
+	return &Service{store: store, others: others, now: now}
+}
 
 // Authenticate turns the values of the Authorization header into a Caller of the instance.
 func (s *Service) Authenticate(ctx context.Context, instance string, authorization []string) (Caller, error) {
@@ -57,11 +61,30 @@ func (s *Service) Authenticate(ctx context.Context, instance string, authorizati
 	if token == "" || len(token) > maxToken {
 		return Caller{}, errInvalid
 	}
-	hash := sha256.Sum256([]byte(token))
-	t, err := s.store.TokenByHash(ctx, hash)
+	caller, err := s.callerOf(ctx, instance, token)
 	if errors.Is(err, ErrNotFound) {
 		return Caller{}, errInvalid
 	}
+	return caller, err
+}
+
+// callerOf finds out whose token it is. A JWT is never ours, and what has our prefix is nobody else's; the
+// admin token may look like an opaque one of others. ErrNotFound says that nobody knows it.
+func (s *Service) callerOf(ctx context.Context, instance, token string) (Caller, error) {
+	if s.others == nil || strings.HasPrefix(token, prefix) {
+		return s.own(ctx, instance, token)
+	}
+	if !IsJWT(token) {
+		if caller, err := s.own(ctx, instance, token); !errors.Is(err, ErrNotFound) {
+			return caller, err
+		}
+	}
+	return s.others.Verify(ctx, instance, token)
+}
+
+// own returns the caller of a token of ours.
+func (s *Service) own(ctx context.Context, instance, token string) (Caller, error) {
+	t, err := s.store.TokenByHash(ctx, sha256.Sum256([]byte(token)))
 	if err != nil {
 		return Caller{}, err
 	}
@@ -122,7 +145,7 @@ func checkNew(by Caller, name string, roles []string, lifetime *time.Duration) e
 }
 
 func unknownRole(text string) error {
-	return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "%s; there are %s", text, strings.Join(roleNames(), ", "))
+	return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "%s; there are %s", text, strings.Join(Roles(), ", "))
 }
 
 // newToken returns mailkeep_<id>.<256 random bits>.
@@ -169,6 +192,9 @@ func (s *Service) SetAdminToken(ctx context.Context, instance string, token secr
 	}
 	if strings.ContainsFunc(plain, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("the admin token may have only printable ASCII characters and no spaces")
+	}
+	if IsJWT(plain) {
+		return errors.New("the admin token must not look like a JWT, which is taken for an issuer's")
 	}
 	return s.store.PutToken(ctx, Token{
 		Instance: instance, ID: adminID, Name: adminID, Roles: adminRoles,
