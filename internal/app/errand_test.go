@@ -26,6 +26,7 @@ var errands = map[string]func(args []string) error{
 	"backups":  func(args []string) error { return again(func() error { return backupOnce(args[0], args[1]) }) },
 	"naive":    func(args []string) error { return again(func() error { return copyNaively(args[0], args[1]) }) },
 	"restores": restoreInTurn,
+	"issuer":   func([]string) error { return serveIssuer() },
 }
 
 func backupOnce(dir, to string) error {
