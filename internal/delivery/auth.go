@@ -10,7 +10,6 @@ import (
 	"github.com/wneessen/go-mail/smtp"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
-	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
 const (
@@ -45,11 +44,7 @@ func (t *Transport) authenticate(ctx context.Context, s *session, via emailprovi
 		if !slices.Contains(offered, "XOAUTH2") {
 			return noMechanism(offered)
 		}
-		token, err := t.token(ctx, via, s.clean)
-		if err != nil {
-			return err
-		}
-		return s.login(ctx, smtp.XOAuth2Auth(via.SMTP.User, token.Reveal()))
+		return t.loginWithToken(ctx, s, via)
 	}
 	mechanism := s.passwordMechanism(offered, via.SMTP.User, via.Secret.Reveal())
 	if mechanism == nil {
@@ -58,17 +53,48 @@ func (t *Transport) authenticate(ctx context.Context, s *session, via emailprovi
 	return s.login(ctx, mechanism)
 }
 
+// loginWithToken logs the session in with a bearer token. If the server refuses one that was kept, which
+// may have been revoked, it gets another, once.
+func (t *Transport) loginWithToken(ctx context.Context, s *session, via emailprovider.Route) error {
+	bearer, err := t.tryToken(ctx, s, via)
+	if !refusesLogin(err) || !bearer.Kept || s.broken {
+		return err
+	}
+	watching(ctx).goOn()
+	_, err = t.tryToken(ctx, s, via)
+	return err
+}
+
+// tryToken logs in once. A token that the server refuses is not kept any longer.
+func (t *Transport) tryToken(ctx context.Context, s *session, via emailprovider.Route) (Bearer, error) {
+	bearer, err := t.token(ctx, via, s.clean)
+	if err != nil {
+		return bearer, err
+	}
+	err = s.login(ctx, smtp.XOAuth2Auth(via.SMTP.User, bearer.Token.Reveal()))
+	if cache, keeps := t.tokens.(*TokenCache); keeps && refusesLogin(err) {
+		cache.Refused(via, bearer.Token)
+	}
+	return bearer, err
+}
+
+// refusesLogin reports whether the server has said for good that it does not take what it was shown.
+func refusesLogin(err error) bool {
+	said, ok := errors.AsType[*replyError](err)
+	return ok && said.code/100 == 5
+}
+
 // token returns a bearer token that can be sent, noted for cleaning.
-func (t *Transport) token(ctx context.Context, via emailprovider.Route, clean *redactor) (token secret.Text, err error) {
+func (t *Transport) token(ctx context.Context, via emailprovider.Route, clean *redactor) (bearer Bearer, err error) {
 	defer watching(ctx).begin(ctx, seenToken)(&err)
-	if token, err = t.tokens.Token(ctx, via); err != nil {
-		return secret.Text{}, at(emailprovider.StepToken, err)
+	if bearer, err = t.tokens.Token(ctx, via); err != nil {
+		return Bearer{}, at(emailprovider.StepToken, err)
 	}
-	clean.add(token.Reveal())
-	if strings.ContainsFunc(via.SMTP.User+token.Reveal(), isControl) {
-		return secret.Text{}, refused(emailprovider.StepToken, "user or token has a control character")
+	clean.add(bearer.Token.Reveal())
+	if strings.ContainsFunc(via.SMTP.User+bearer.Token.Reveal(), isControl) {
+		return Bearer{}, refused(emailprovider.StepToken, "user or token has a control character")
 	}
-	return token, nil
+	return bearer, nil
 }
 
 // passwordMechanism returns the best offered mechanism, or nil. PLAIN comes first: it works with

@@ -18,8 +18,8 @@ import (
 
 type fixedToken string
 
-func (f fixedToken) Token(context.Context, emailprovider.Route) (secret.Text, error) {
-	return secret.New(string(f)), nil
+func (f fixedToken) Token(context.Context, emailprovider.Route) (delivery.Bearer, error) {
+	return delivery.Bearer{Token: secret.New(string(f))}, nil
 }
 
 // TestMechanisms authenticates with each mechanism as the only one on offer, with a good, an old and

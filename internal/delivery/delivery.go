@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
-	"github.com/mailkeep/mailkeep/internal/secret"
 )
 
 // Defaults of Options. A silent server is given up on within ten seconds, the QUIT included.
@@ -45,7 +44,7 @@ type Dialer interface {
 // TokenSource returns the bearer token for a route that authenticates with XOAUTH2. Its error may be
 // a *emailprovider.DeliveryError; of any other, nothing is shown.
 type TokenSource interface {
-	Token(ctx context.Context, via emailprovider.Route) (secret.Text, error)
+	Token(ctx context.Context, via emailprovider.Route) (Bearer, error)
 }
 
 // Options of a Transport. The zero value is ready to use.
@@ -60,7 +59,8 @@ type Options struct {
 	PlaintextAuthHosts []string
 	// Dialer opens connections; default a net.Dialer.
 	Dialer Dialer
-	// Tokens gets bearer tokens; default a TokenClient with the same Dialer and Roots.
+	// Tokens gets bearer tokens; default a TokenClient with the same Dialer and Roots. Carry keeps them
+	// in a TokenCache; whoever tests settings wants to know whether they work now.
 	Tokens TokenSource
 	// StepTimeout bounds each step, and each exchange in it; default DefaultStepTimeout. A reply to
 	// the final dot that comes later is a mail sent twice (RFC 5321, section 4.5.3.2.6).
@@ -137,6 +137,7 @@ func New(o Options) *Transport {
 	t.webhooks = newWebhooks(t)
 	patient := *t
 	patient.stepTimeout = cmp.Or(o.CarryStepTimeout, DefaultCarryStepTimeout)
+	patient.tokens = NewTokenCache(t.tokens, t.now)
 	patient.dotTimeout = cmp.Or(o.FinalDotTimeout, DefaultFinalDotTimeout)
 	t.patient = &patient
 	return t

@@ -87,6 +87,7 @@ func TestTokenFailures(t *testing.T) {
 		"too many":   {status(429, ""), "from the token endpoint", true},
 		"no token":   {status(200, `{"error":"x"}`), "has no access_token", false},
 		"not JSON":   {status(200, `<html>`), "has no access_token", false},
+		"not Bearer": {status(200, `{"access_token":"a","token_type":"DPoP"}`), "token_type is not Bearer", false},
 		"control":    {status(200, `{"access_token":"a\u0001b"}`), "control character", false},
 		"redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, target.URL, http.StatusTemporaryRedirect)

@@ -139,6 +139,16 @@ func (w *watch) finish(ctx context.Context, err error) emailprovider.Report {
 	return w.report
 }
 
+// goOn forgets that a step has failed, when the session goes on in another way.
+func (w *watch) goOn() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.report.Failed = nil
+}
+
 // note adds to the step under way.
 func (w *watch) note(add func(*emailprovider.StepReport)) {
 	if w == nil {
