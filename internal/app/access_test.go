@@ -240,7 +240,7 @@ func TestAdminToken(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
-	for _, weak := range []string{"short", strings.Repeat("x", 31), strings.Repeat("é", 32), strings.Repeat("x", 32) + "\n"} {
+	for _, weak := range []string{"short", strings.Repeat("x", 31), strings.Repeat("é", 32), strings.Repeat("x", 32) + "\n", "eyJ" + strings.Repeat("x", 32) + ".x.x"} {
 		c.AdminToken = secret.New(weak)
 		if _, err := app.Open(t.Context(), c); err == nil || strings.Contains(err.Error(), weak) {
 			t.Errorf("with the token %q: %v", weak, err)
