@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -326,7 +327,10 @@ func rotateUnderLoad(t *testing.T, wrap func(delivery.TokenSource) delivery.Toke
 		options.Tokens = wrap(&delivery.TokenClient{})
 	}
 	transport := newTransport(t, options)
-	const rotations = 30
+	rotations := 30
+	if os.Getenv("MAILKEEP_PROVE") != "" { // task prove
+		rotations = 400
+	}
 	var current atomic.Pointer[emailprovider.Route]
 	rotate := func(version int) {
 		via := o.route(uint64(version), secretOf(version))

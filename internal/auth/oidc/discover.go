@@ -21,10 +21,11 @@ const (
 // Run finds the issuer and keeps its keys up to date until ctx ends. Nothing waits for it: an issuer may
 // be down when the service starts.
 func (t *Trust) Run(ctx context.Context) {
+	defer t.client.CloseIdleConnections()
 	if t.config.Issuer == "" {
+		<-ctx.Done()
 		return
 	}
-	defer t.client.CloseIdleConnections()
 	wait, failing := minRetry, false
 	for ctx.Err() == nil {
 		err := t.update(ctx)
@@ -59,10 +60,11 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// update finds the issuer if need be, and fetches its keys.
+// update fetches the issuer's keys, and finds out where they are if need be.
 func (t *Trust) update(ctx context.Context) error {
-	if keys := t.keys.Load(); keys != nil {
-		return keys.renew(ctx, 0)
+	known := t.keys.Load()
+	if known != nil && known.renew(ctx, 0) == nil {
+		return nil
 	}
 	url, err := t.discover(ctx)
 	if err != nil {
@@ -73,6 +75,9 @@ func (t *Trust) update(ctx context.Context) error {
 		return err
 	}
 	t.keys.Store(keys)
+	if known != nil { // the issuer has moved them, and may have withdrawn some
+		t.cache.forget()
+	}
 	return nil
 }
 

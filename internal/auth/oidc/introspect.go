@@ -33,14 +33,14 @@ func (t *Trust) introspect(ctx context.Context, token string) (auth.Caller, erro
 	case t.questions <- struct{}{}:
 		defer func() { <-t.questions }()
 	default:
-		return auth.Caller{}, t.unavailable(&outage{fmt.Errorf("more than %d introspections at a time", maxQuestions)})
+		return auth.Caller{}, unavailable(&outage{fmt.Errorf("more than %d introspections at a time", maxQuestions)})
 	}
 	a, err := t.ask(ctx, token)
 	switch {
 	case ctx.Err() != nil:
 		return auth.Caller{}, ctx.Err()
 	case err != nil:
-		return auth.Caller{}, t.unavailable(&outage{fmt.Errorf("introspection: %w", err)})
+		return auth.Caller{}, unavailable(&outage{fmt.Errorf("introspection: %w", err)})
 	}
 	if err := t.checkAnswer(a); err != nil {
 		return auth.Caller{}, auth.Invalid(err)

@@ -85,7 +85,7 @@ func (t *Trust) verifyJWT(ctx context.Context, token string) (auth.Caller, error
 	}
 	keys, err := t.keysFor(ctx, h)
 	if down, ok := errors.AsType[*outage](err); ok {
-		return auth.Caller{}, t.unavailable(down)
+		return auth.Caller{}, unavailable(down)
 	}
 	if ctx.Err() != nil {
 		return auth.Caller{}, ctx.Err()
@@ -100,7 +100,7 @@ func (t *Trust) verifyJWT(ctx context.Context, token string) (auth.Caller, error
 	}
 	caller, id := c.caller(t.instance, c.issuer, t.roles), c.text("jti")
 	caller.TokenID = printable(id[:min(len(id), maxID)])
-	t.cache.put(hash, verified{caller, c.notBefore.Add(-skew), c.expires}, now, state)
+	t.cache.put(hash, verified{caller, c.expires}, now, state)
 	return caller, nil
 }
 
@@ -124,7 +124,7 @@ func (t *Trust) signed(ctx context.Context, keys *keySet, token string) (c claim
 	})
 	verified, err := verifier.Verify(ctx, token)
 	if err != nil {
-		return c, err
+		return c, errSignature // the rest was looked at before
 	}
 	var payload json.RawMessage
 	if err := verified.Claims(&payload); err != nil {

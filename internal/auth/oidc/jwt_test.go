@@ -33,7 +33,7 @@ func TestTokens(t *testing.T) {
 	issuer := startIssuer(t)
 	w := start(t, issuer, config(issuer)).ready()
 	cases := w.Cases(audience, ownerClaims)
-	refused, slowest := 0, time.Duration(0)
+	bad, accepted, slowest := 0, 0, time.Duration(0)
 	for _, c := range cases {
 		kind, took := good, time.Hour
 		for range 5 { // the machine has others to serve
@@ -45,7 +45,10 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.Name, kind, want)
 		}
 		if !c.Good {
-			refused++
+			bad++
+			if kind == good {
+				accepted++
+			}
 			slowest = max(slowest, took)
 		}
 	}
@@ -66,7 +69,7 @@ func TestTokens(t *testing.T) {
 		}
 		caught++
 	}
-	t.Logf("REL oidc_tokens bad=%d accepted=0 slowest=%v fetched_for_bad=0 red_caught=%d/%d", refused, slowest, caught, len(flawed))
+	t.Logf("REL oidc_tokens bad=%d accepted=%d slowest=%v fetches=%d red_caught=%d/%d", bad, accepted, slowest, fetched.Keys-1, caught, len(flawed))
 }
 
 // flaw is a way to verify tokens that is wrong.
@@ -126,7 +129,7 @@ func TestFetches(t *testing.T) {
 // fetchesOfNaive returns how often a key set fetches that does so for every name it does not know, until that
 // is often enough. What it fetches at the same time for several tokens counts once.
 func (w *world) fetchesOfNaive(tokens []string, enough int) (fetches int) {
-	naive, before := goidc.NewRemoteKeySet(w.t.Context(), w.URL+"/keys"), w.Counts().Keys
+	naive, before := goidc.NewRemoteKeySet(w.t.Context(), w.URL+"/keys/0"), w.Counts().Keys
 	for i := 0; i < 100*len(tokens) && fetches < enough; i++ {
 		if _, err := naive.VerifySignature(w.t.Context(), tokens[i%len(tokens)]); err == nil {
 			w.t.Error("a made-up key is good")
@@ -154,6 +157,9 @@ func TestRotation(t *testing.T) {
 	w.Rotate(oidctest.EC)
 	w.want("another new key", w.JWT(w.Claims(audience, nil)), good)
 	w.want("a withdrawn key", old, fault.Unauthenticated)
+	if !strings.Contains(w.log.String(), "why=\"a key that the issuer does not have\"") {
+		t.Errorf("the log does not say why: %s", w.log)
+	}
 }
 
 // TestIssuerDown starts without the issuer, and goes on without it.

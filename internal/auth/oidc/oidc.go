@@ -124,8 +124,17 @@ func New(instance string, c Config) (*Trust, error) {
 	}, nil
 }
 
-// Verify returns who a token speaks for, or auth.ErrNotFound for one that nobody is asked about.
+// Verify returns who a token speaks for, or auth.ErrNotFound for one that nobody is asked about. Why a token
+// is refused is in the log only, for whoever sets an issuer up.
 func (t *Trust) Verify(ctx context.Context, token string) (auth.Caller, error) {
+	caller, err := t.verify(ctx, token)
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.Unauthenticated {
+		t.config.Log.DebugContext(ctx, "a token is refused", "why", errors.Unwrap(err))
+	}
+	return caller, err
+}
+
+func (t *Trust) verify(ctx context.Context, token string) (auth.Caller, error) {
 	isJWT, opaque := auth.IsJWT(token), t.config.Introspection.URL != ""
 	switch {
 	case isJWT && t.config.Issuer != "":
@@ -149,9 +158,7 @@ func (o *outage) Error() string { return o.cause.Error() }
 // Unwrap returns the cause.
 func (o *outage) Unwrap() error { return o.cause }
 
-func (t *Trust) unavailable(why *outage) error {
-	return errUnavailable.Because(why)
-}
+func unavailable(why *outage) error { return errUnavailable.Because(why) }
 
 var errUnavailable = fault.New(fault.Unavailable, "MAILKEEP-ISSUER",
 	"the issuer of tokens can't be asked about this one now; try again later")

@@ -69,6 +69,9 @@ func (c Control) Rotate(kind string) (id string) {
 // Withdraw unpublishes a key.
 func (c Control) Withdraw(id string) { c.tell(order{Do: "withdraw", KeyID: id}) }
 
+// Move puts the keys at another URL.
+func (c Control) Move() { c.tell(order{Do: "move"}) }
+
 // SetDown makes the issuer answer 503 to all but its Control.
 func (c Control) SetDown(down bool) { c.tell(order{Do: "down", Down: down}) }
 
@@ -132,6 +135,10 @@ func (i *Issuer) do(o order) (answer order, err error) {
 		answer.KeyID, err = i.add(o.Kind)
 	case "withdraw":
 		i.withdraw(o.KeyID)
+	case "move":
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.place++
 	case "down":
 		i.mu.Lock()
 		defer i.mu.Unlock()

@@ -8,9 +8,11 @@ package oidctest
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -28,6 +30,7 @@ type Issuer struct {
 	active map[string][]byte // tokens that introspection knows, with their claims
 	seen   Counts
 	down   bool
+	place  int // of the keys
 }
 
 // Counts is how often an Issuer was asked.
@@ -48,7 +51,7 @@ func Start(address, clientID, clientSecret string) (*Issuer, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", i.discovery)
-	mux.HandleFunc("GET /keys", i.jwks)
+	mux.HandleFunc("GET /keys/{place}", i.jwks)
 	mux.HandleFunc("POST /introspect", i.introspect)
 	mux.HandleFunc("/elsewhere", i.elsewhere)
 	mux.HandleFunc("POST /control", i.control)
@@ -77,18 +80,29 @@ func (i *Issuer) count(w http.ResponseWriter, what func(*Counts) *int) (up bool)
 func (i *Issuer) discovery(w http.ResponseWriter, _ *http.Request) {
 	if i.count(w, func(c *Counts) *int { return &c.Discovery }) {
 		writeJSON(w, map[string]any{
-			"issuer": i.URL(), "jwks_uri": i.URL() + "/keys", "introspection_endpoint": i.URL() + "/introspect",
+			"issuer": i.URL(), "jwks_uri": i.keysURL(), "introspection_endpoint": i.URL() + "/introspect",
 			"id_token_signing_alg_values_supported": []string{"RS256", "ES256", "HS256", "none"},
 		})
 	}
 }
 
-func (i *Issuer) jwks(w http.ResponseWriter, _ *http.Request) {
+// keysURL is where the keys are.
+func (i *Issuer) keysURL() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return fmt.Sprintf("%s/keys/%d", i.URL(), i.place)
+}
+
+func (i *Issuer) jwks(w http.ResponseWriter, r *http.Request) {
 	if !i.count(w, func(c *Counts) *int { return &c.Keys }) {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if r.PathValue("place") != strconv.Itoa(i.place) {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
 	keys := []map[string]any{}
 	for _, k := range i.keys {
 		keys = append(keys, k.jwk())
