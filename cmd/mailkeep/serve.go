@@ -13,6 +13,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/auth/oidc"
 	"github.com/mailkeep/mailkeep/internal/demo"
+	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/secret"
@@ -49,6 +50,7 @@ type serveCommand struct {
 	EHLOName          string   `name:"ehlo-name" env:"MAILKEEP_EHLO_NAME" help:"Name to greet mail servers with (the machine's full name)."`
 	CAFile            string   `name:"ca-file" env:"MAILKEEP_CA_FILE" type:"path" help:"Certificate authorities in PEM to trust for mail servers, token endpoints and the issuer, besides the system's."`
 	PlaintextAuthHost []string `env:"MAILKEEP_PLAINTEXT_AUTH_HOST" placeholder:"HOST" help:"Mail server that may get a password over a plain connection; may be repeated (loopback only)."`
+	EgressAllow       []string `env:"MAILKEEP_EGRESS_ALLOW" placeholder:"TARGET" help:"Loopback or private target that mails, webhooks and token requests may go to although there is more than one instance: a name, an address or a network, with or without :port, such as mail.internal:587, 10.1.0.0/16 or [fd00::1]:25; may be repeated (none)."`
 
 	VerifyCompatibleCalls string        `default:"off" enum:"off,warn,enforce" env:"MAILKEEP_VERIFY_COMPATIBLE_CALLS" help:"Whether the admin API's password methods show a new password to the mail server before they store it: off stores it at once as that API does, warn logs a refusal and stores it, enforce refuses it (${default})."`
 	KeepPreviousPassword  time.Duration `default:"24h" env:"MAILKEEP_KEEP_PREVIOUS_PASSWORD" help:"How long a replaced password stays, sealed, to be brought back with provider rollback; 0 destroys it at once (${default})."`
@@ -121,6 +123,10 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 	case c.ProviderSessions < 1 || c.ProviderSessions > maxSessions:
 		return app.Config{}, fmt.Errorf("--provider-sessions must be from 1 to %d", maxSessions)
 	}
+	allowed, err := c.egressAllow()
+	if err != nil {
+		return app.Config{}, err
+	}
 	var sunset time.Time
 	if c.Sunset != "" {
 		if sunset, err = time.Parse(time.DateOnly, c.Sunset); err != nil {
@@ -132,12 +138,23 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 		OIDC:    trust,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, DrainTimeout: c.DrainTimeout,
 		Binding: emailprovider.BindingMode(c.CredentialBinding), SenderDomains: c.SenderDomain,
-		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost,
+		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost, EgressAllow: allowed,
 		VerifyCompatible: emailprovider.VerifyMode(c.VerifyCompatibleCalls), KeepPrevious: c.KeepPreviousPassword,
 		MessageLifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.ProviderSessions,
 		UnsafeDurability: c.UnsafeDurability, Sunset: sunset, RefuseDeprecated: c.RefuseDeprecated,
 		Log: c.logger(logTo),
 	}, nil
+}
+
+func (c *serveCommand) egressAllow() (all []egress.Target, err error) {
+	for _, s := range c.EgressAllow {
+		t, err := egress.ParseTarget(s)
+		if err != nil {
+			return nil, fmt.Errorf("--egress-allow: %w", err)
+		}
+		all = append(all, t)
+	}
+	return all, nil
 }
 
 // trust is whose tokens are taken.

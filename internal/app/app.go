@@ -20,6 +20,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/datadir"
 	"github.com/mailkeep/mailkeep/internal/delivery"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
+	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/health"
 	"github.com/mailkeep/mailkeep/internal/httpserver"
@@ -161,14 +162,15 @@ func (a *App) assemble(ctx context.Context) error {
 		return fmt.Errorf("--ehlo-name: %q is not a fully qualified domain name", c.EHLOName)
 	}
 	instances := instance.NewSingle(emailprovider.Policy{SenderDomains: c.SenderDomains})
+	guard := egress.NewGuard(egress.Options{Allow: c.EgressAllow, Many: manyInstances})
 	a.carrier = delivery.New(delivery.Options{
-		EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
+		Dialer: guard, EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
 		Timeout: c.DeliveryTimeout, StepTimeout: c.StepTimeout, Sessions: c.Sessions,
 		CarryStepTimeout: c.CarryStepTimeout, FinalDotTimeout: c.FinalDotTimeout,
 	})
 	a.Providers = emailprovider.NewService(emailprovider.Config{
 		Store:  announcing{a.store, func(instance string, sequence uint64) { a.worker.Changed(instance, sequence) }},
-		Sealer: keyset, Policies: instances, Binding: c.Binding, Mailer: a.carrier,
+		Sealer: keyset, Policies: instances, Binding: c.Binding, Mailer: a.carrier, Egress: guard,
 		VerifyCompatible: c.VerifyCompatible, KeepPrevious: c.KeepPrevious, Now: c.Now, Log: c.Log,
 	})
 	a.Messages, a.worker = outbox.NewService(outbox.Config{
@@ -197,6 +199,10 @@ func (a *App) openTrust(roots *x509.CertPool) (others auth.Others, err error) {
 	}
 	return oidc.Set{instance.Default: a.trust}, nil
 }
+
+// manyInstances reports whether there is more than one instance, so that hosts are named by others than
+// who owns the network.
+func manyInstances(context.Context) bool { return false }
 
 // check returns why calls can't be served: the store does not answer.
 func (a *App) check(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/auth/oidc"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
+	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/seal"
@@ -44,8 +45,9 @@ type Config struct {
 	EHLOName           string
 	CAFile             string // PEM file of more certificate authorities for mail servers
 	PlaintextAuthHosts []string
-	DeliveryTimeout    time.Duration // of a test mail or a verification; 0 for the default
-	StepTimeout        time.Duration // of each of their steps; 0 for the default
+	EgressAllow        []egress.Target // loopback and private targets that any number of instances may have
+	DeliveryTimeout    time.Duration   // of a test mail or a verification; 0 for the default
+	StepTimeout        time.Duration   // of each of their steps; 0 for the default
 
 	VerifyCompatible emailprovider.VerifyMode // of the admin API's password methods; off if empty
 	KeepPrevious     time.Duration            // how long a replaced password can be brought back; 0 for not at all

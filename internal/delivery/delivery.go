@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
@@ -57,7 +58,7 @@ type Options struct {
 	// PlaintextAuthHosts are the hosts, as in the provider's settings without the port, that get
 	// credentials over plain connections. Loopback always may.
 	PlaintextAuthHosts []string
-	// Dialer opens connections; default a net.Dialer.
+	// Dialer opens connections; default an egress.Guard for one instance.
 	Dialer Dialer
 	// Tokens gets bearer tokens; default a TokenClient with the same Dialer and Roots. Carry keeps them
 	// in a TokenCache; whoever tests settings wants to know whether they work now.
@@ -126,7 +127,7 @@ func New(o Options) *Transport {
 		t.plainHosts[foldHost(host)] = true
 	}
 	if t.dialer == nil {
-		t.dialer = &net.Dialer{}
+		t.dialer = egress.NewGuard(egress.Options{})
 	}
 	if t.now == nil {
 		t.now = time.Now

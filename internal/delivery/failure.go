@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
@@ -68,6 +69,8 @@ func explain(ctx context.Context, err error, clean *redactor) *emailprovider.Del
 	case isReply:
 		e.Code, e.Temporary, e.Text = r.code, r.code/100 == 4, clean.quote(r.text())
 		return e
+	case errors.Is(f.cause, egress.ErrDenied):
+		e.Text = egress.ErrDenied.Error() // the errors around it name addresses
 	case f.final || isRefusal(f.cause):
 		e.Text = f.cause.Error()
 	default:

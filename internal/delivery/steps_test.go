@@ -16,6 +16,7 @@ import (
 
 	"github.com/mailkeep/mailkeep/internal/delivery"
 	"github.com/mailkeep/mailkeep/internal/delivery/smtptest"
+	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
@@ -222,6 +223,7 @@ func TestDialErrors(t *testing.T) {
 		{op(syscall.ENETUNREACH), emailprovider.DeliveryError{Text: "unreachable", Temporary: true}},
 		{op(syscall.EMFILE), emailprovider.DeliveryError{Text: "network error", Temporary: true}},
 		{errors.New("10.0.0.53 said no"), emailprovider.DeliveryError{Text: "network error", Temporary: true}},
+		{op(egress.ErrDenied), emailprovider.DeliveryError{Text: egress.ErrDenied.Error()}},
 		{fmt.Errorf("guard: %w", guard), *guard},
 	} {
 		c.want.Step = emailprovider.StepDial

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
@@ -31,7 +32,7 @@ type Bearer struct {
 // TokenClient gets bearer tokens with the client credentials grant (RFC 6749, section 4.4). It
 // follows no redirects and uses no proxy. Each call gets a new token.
 type TokenClient struct {
-	Dialer  Dialer         // default a net.Dialer
+	Dialer  Dialer         // default an egress.Guard for one instance
 	Roots   *x509.CertPool // nil for the system's
 	Timeout time.Duration  // of one request; default DefaultStepTimeout
 }
@@ -78,7 +79,7 @@ func (c *TokenClient) ask(ctx context.Context, x emailprovider.XOAuth2, key secr
 func (c *TokenClient) client(inClear bool) *http.Client {
 	dialer := c.Dialer
 	if dialer == nil {
-		dialer = &net.Dialer{}
+		dialer = egress.NewGuard(egress.Options{})
 	}
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

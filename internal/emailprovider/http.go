@@ -28,6 +28,9 @@ func (s *Service) AddHTTP(ctx context.Context, c Caller, in HTTPSettings) (Provi
 	if err := in.check(); err != nil {
 		return Provider{}, secret.Text{}, err
 	}
+	if err := s.mayPost(ctx, in.Endpoint); err != nil {
+		return Provider{}, secret.Text{}, err
+	}
 	key := newSigningKey()
 	p, err := s.add(ctx, c, Provider{Description: in.Description, HTTP: &HTTP{Endpoint: in.Endpoint}},
 		decision{fields: []string{"endpoint", "description", "signing_key"}, secret: setSecret, plain: key})
@@ -37,6 +40,9 @@ func (s *Service) AddHTTP(ctx context.Context, c Caller, in HTTPSettings) (Provi
 // UpdateHTTP replaces the settings of an HTTP provider. The key is empty unless a new one was made.
 func (s *Service) UpdateHTTP(ctx context.Context, c Caller, id string, in HTTPSettings) (Provider, secret.Text, error) {
 	if err := in.check(); err != nil {
+		return Provider{}, secret.Text{}, err
+	}
+	if err := s.mayPost(ctx, in.Endpoint); err != nil {
 		return Provider{}, secret.Text{}, err
 	}
 	var key secret.Text

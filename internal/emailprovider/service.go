@@ -47,6 +47,7 @@ type Config struct {
 	Mailer   Mailer
 	Policies Policies
 	Binding  BindingMode
+	Egress   Egress // what settings must not name; nil leaves that to the Mailer
 
 	// VerifyCompatible is how SetPassword verifies, whose callers expect it not to; VerifyOff if
 	// empty.

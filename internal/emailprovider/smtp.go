@@ -52,6 +52,9 @@ func (s *Service) AddSMTP(ctx context.Context, c Caller, in SMTPSettings) (Provi
 	if err != nil {
 		return Provider{}, err
 	}
+	if err := s.mayReach(ctx, in.Auth.at(smtp)); err != nil {
+		return Provider{}, err
+	}
 	p := Provider{Description: in.Description, SMTP: &smtp}
 	d := decision{fields: []string{"sender_address", "sender_name", "tls", "host", "user", "reply_to_address", "description"}}
 	if err := in.Auth.decide(&p, &d); err != nil {
@@ -69,6 +72,9 @@ func (s *Service) UpdateSMTP(ctx context.Context, c Caller, id string, in SMTPSe
 	}
 	smtp, err := in.check(updateSMTPIDs, policy)
 	if err != nil {
+		return Provider{}, err
+	}
+	if err := s.mayReach(ctx, in.Auth.at(smtp)); err != nil {
 		return Provider{}, err
 	}
 	return s.changeRecent(ctx, c, id, updateSMTP, func(p *Provider) (decision, error) {
@@ -98,6 +104,14 @@ func (in SMTPSettings) check(ids smtpIDs, policy Policy) (SMTP, error) {
 		return smtp, checkSecret("client_secret", in.Auth.Secret)
 	}
 	return smtp, checkSecret("password", in.Auth.Secret)
+}
+
+// at returns the settings with the token endpoint that is wanted, if one is.
+func (a AuthSettings) at(smtp SMTP) SMTP {
+	if a.Choice == ChooseXOAuth2 {
+		smtp.Auth, smtp.XOAuth2 = AuthXOAuth2, a.XOAuth2
+	}
+	return smtp
 }
 
 // decideUpdateSMTP puts the new settings into p and says what becomes of its secret.

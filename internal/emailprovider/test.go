@@ -127,6 +127,9 @@ func (s *Service) storedSMTP(ctx context.Context, instance, id, idNotFound strin
 }
 
 func (s *Service) sendTest(ctx context.Context, via Route, receiver string) error {
+	if err := s.mayReach(ctx, *via.SMTP); err != nil {
+		return err
+	}
 	_, domain, _ := address.Split(via.SMTP.SenderAddress)
 	err := s.Mailer.Deliver(ctx, via, Mail{
 		MessageID:  rand.Text() + "@" + domain,

@@ -37,7 +37,7 @@ func (s *Service) VerifyStored(ctx context.Context, c Caller, id string, in *Ver
 	if err != nil {
 		return Report{}, err
 	}
-	return s.Mailer.Verify(ctx, route, recipient, nil), nil
+	return s.verify(ctx, route, recipient)
 }
 
 // VerifyNew is VerifyStored for values alone.
@@ -55,7 +55,14 @@ func (s *Service) VerifyNew(ctx context.Context, c Caller, in VerifyValues, reci
 	if recipient != "" && route.SMTP.SenderAddress == "" {
 		return Report{}, invalid(idValue, "sender_address is empty, and a recipient needs a sender")
 	}
-	return s.Mailer.Verify(ctx, route, recipient, nil), nil
+	return s.verify(ctx, route, recipient)
+}
+
+func (s *Service) verify(ctx context.Context, via Route, recipient string) (Report, error) {
+	if err := s.mayReach(ctx, *via.SMTP); err != nil {
+		return Report{}, err
+	}
+	return s.Mailer.Verify(ctx, via, recipient, nil), nil
 }
 
 // routeOf returns the route of values; stored, unless zero, lends what they leave empty.
