@@ -41,7 +41,7 @@ func modeOf(useTLS bool, port string) mode {
 // connect returns a session on a new connection that has not read the greeting yet. The session may
 // carry credentials if withLogin is true; that is decided by the address really connected to, before
 // anything is sent.
-func (t *Transport) connect(ctx context.Context, to emailprovider.SMTP, withLogin bool, clean *redactor) (*session, error) {
+func (t *Transport) connect(ctx context.Context, to emailprovider.SMTP, roots *x509.CertPool, withLogin bool, clean *redactor) (*session, error) {
 	host, port, err := net.SplitHostPort(to.Host)
 	if err != nil {
 		return nil, refused(emailprovider.StepDial, "host is not host:port")
@@ -57,19 +57,19 @@ func (t *Transport) connect(ctx context.Context, to emailprovider.SMTP, withLogi
 			"turn tls on, or let the operator list the host with --plaintext-auth-host")
 	}
 	if mode == plain || mode == startTLS {
-		return t.newSession(conn, host, mode, clean), nil
+		return t.newSession(conn, host, roots, mode, clean), nil
 	}
-	secured, err := t.tryTLS(ctx, conn, host, mode)
+	secured, err := t.tryTLS(ctx, conn, t.tlsConfig(host, roots), mode)
 	if err != nil {
 		return nil, err
 	}
 	if secured != nil {
-		return t.newSession(secured, host, implicitTLS, clean), nil
+		return t.newSession(secured, host, roots, implicitTLS, clean), nil
 	}
 	if conn, err = t.dial(ctx, to.Host); err != nil {
 		return nil, err
 	}
-	return t.newSession(conn, host, startTLS, clean), nil
+	return t.newSession(conn, host, roots, startTLS, clean), nil
 }
 
 func (t *Transport) dial(ctx context.Context, address string) (conn net.Conn, err error) {
@@ -83,9 +83,9 @@ func (t *Transport) dial(ctx context.Context, address string) (conn net.Conn, er
 
 // tryTLS returns nil without an error if the server turns out to speak plain and the mode allows it.
 // Without a secure connection conn is closed.
-func (t *Transport) tryTLS(ctx context.Context, conn net.Conn, host string, mode mode) (secured *tls.Conn, err error) {
+func (t *Transport) tryTLS(ctx context.Context, conn net.Conn, config *tls.Config, mode mode) (secured *tls.Conn, err error) {
 	defer watching(ctx).begin(ctx, seenTLS)(&err)
-	secured, err = t.handshake(ctx, conn, host)
+	secured, err = t.handshake(ctx, conn, config)
 	if mode == eitherTLS && speaksSMTP(err) {
 		watching(ctx).spokePlain()
 		return nil, nil
@@ -94,10 +94,10 @@ func (t *Transport) tryTLS(ctx context.Context, conn net.Conn, host string, mode
 }
 
 // handshake closes conn if it fails.
-func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (*tls.Conn, error) {
+func (t *Transport) handshake(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.stepTimeout)
 	defer cancel()
-	secured := tls.Client(conn, t.tlsConfig(host))
+	secured := tls.Client(conn, config)
 	err := secured.HandshakeContext(ctx)
 	watching(ctx).shookHands(secured)
 	if err != nil {
@@ -107,8 +107,8 @@ func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (
 	return secured, nil
 }
 
-func (t *Transport) tlsConfig(host string) *tls.Config {
-	return &tls.Config{ServerName: host, RootCAs: t.roots, MinVersion: tls.VersionTLS12, Time: t.now}
+func (t *Transport) tlsConfig(host string, roots *x509.CertPool) *tls.Config {
+	return &tls.Config{ServerName: host, RootCAs: roots, MinVersion: tls.VersionTLS12, Time: t.now}
 }
 
 // speaksSMTP reports whether a handshake failed because the other side sent an SMTP reply.

@@ -15,7 +15,6 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/egress"
@@ -98,7 +97,7 @@ type Transport struct {
 	pool    *pool
 	patient *Transport // with Carry's limits
 
-	webhooks       *http.Transport
+	webhooks       *hooks
 	webhookTimeout time.Duration
 }
 
@@ -135,7 +134,7 @@ func New(o Options) *Transport {
 	if t.tokens == nil {
 		t.tokens = &TokenClient{Dialer: t.dialer, Roots: t.roots}
 	}
-	t.webhooks = newWebhooks(t)
+	t.webhooks = newHooks(t)
 	patient := *t
 	patient.stepTimeout = cmp.Or(o.CarryStepTimeout, DefaultCarryStepTimeout)
 	patient.tokens = NewTokenCache(t.tokens, t.now)
@@ -147,7 +146,7 @@ func New(o Options) *Transport {
 // Close ends the sessions that Carry has kept. Those in use end when they are done with.
 func (t *Transport) Close() {
 	t.pool.close()
-	t.webhooks.CloseIdleConnections()
+	t.webhooks.close()
 }
 
 // Deliver implements emailprovider.Mailer.
@@ -180,7 +179,11 @@ func (t *Transport) open(ctx context.Context, via emailprovider.Route, clean *re
 	if err != nil {
 		return nil, err
 	}
-	s, err := t.connect(ctx, *via.SMTP, withLogin, clean)
+	roots, err := t.rootsFor(via)
+	if err != nil {
+		return nil, err
+	}
+	s, err := t.connect(ctx, *via.SMTP, roots, withLogin, clean)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +206,7 @@ func (t *Transport) prepare(ctx context.Context, s *session) error {
 	if err := s.hello(ctx, t.nameFor(s.conn)); err != nil || s.mode != startTLS {
 		return err
 	}
-	if err := s.startTLS(ctx, t.tlsConfig(s.host)); err != nil {
+	if err := s.startTLS(ctx, t.tlsConfig(s.host, s.roots)); err != nil {
 		return err
 	}
 	// What was offered in the clear may have been anyone's (RFC 3207, section 4.2).

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"slices"
 	"strings"
@@ -27,8 +28,9 @@ const (
 type session struct {
 	conn        net.Conn
 	in          *bufio.Reader
-	host        string // for TLS
-	mode        mode   // never eitherTLS
+	host        string // for TLS, as the roots
+	roots       *x509.CertPool
+	mode        mode // never eitherTLS
 	offers      map[string]string
 	clean       *redactor
 	stepTimeout time.Duration
@@ -43,9 +45,9 @@ type session struct {
 	setup []emailprovider.StepTime // of opening it, until a mail has taken them for its own
 }
 
-func (t *Transport) newSession(conn net.Conn, host string, mode mode, clean *redactor) *session {
+func (t *Transport) newSession(conn net.Conn, host string, roots *x509.CertPool, mode mode, clean *redactor) *session {
 	return &session{
-		conn: conn, in: newReplyReader(conn), host: host, mode: mode, clean: clean,
+		conn: conn, in: newReplyReader(conn), host: host, roots: roots, mode: mode, clean: clean,
 		stepTimeout: t.stepTimeout, dotTimeout: t.dotTimeout,
 	}
 }

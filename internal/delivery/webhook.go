@@ -3,9 +3,7 @@ package delivery
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"net"
 	"net/http"
 	"time"
 
@@ -24,24 +22,6 @@ const (
 	keptPerHost = 16
 	keptTime    = 30 * time.Second
 )
-
-// newWebhooks returns what mails are posted with: HTTP/1.1 over kept connections, without a proxy.
-// A redirect is an answer like any other.
-func newWebhooks(t *Transport) *http.Transport {
-	return &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, t.stepTimeout)
-			defer cancel()
-			return t.dialer.DialContext(ctx, network, address)
-		},
-		TLSClientConfig:        &tls.Config{RootCAs: t.roots, MinVersion: tls.VersionTLS12, Time: t.now},
-		TLSHandshakeTimeout:    t.stepTimeout,
-		MaxResponseHeaderBytes: maxAnswerHeader,
-		MaxIdleConnsPerHost:    keptPerHost,
-		IdleConnTimeout:        keptTime,
-		DisableCompression:     true,
-	}
-}
 
 // post hands a mail to a webhook, with one POST for each recipient. A failure that is the endpoint's
 // ends it: when somebody has got the mail before, it is a temporary refusal of all others, so that
@@ -123,7 +103,11 @@ func (t *Transport) postOne(ctx context.Context, via emailprovider.Route, n noti
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "Mailkeep")
 	req.Header.Set(SignatureHeader, Sign(via.Secret.Reveal(), t.now(), body))
-	resp, err := t.webhooks.RoundTrip(req)
+	hook, err := t.webhooks.of(via)
+	if err != nil {
+		return answer{}, err
+	}
+	resp, err := hook.RoundTrip(req)
 	if err != nil {
 		return answer{}, err
 	}

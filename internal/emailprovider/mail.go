@@ -51,6 +51,7 @@ type Route struct {
 	CredentialVersion uint64 // 0 for values that are not stored
 	SMTP              *SMTP
 	HTTP              *HTTP
+	CA                string // as Provider.CA
 	Secret            secret.Text
 }
 

@@ -32,6 +32,7 @@ type Provider struct {
 	Description string
 	SMTP        *SMTP
 	HTTP        *HTTP
+	CA          string // certificates in PEM that alone are trusted for its server; empty for the service's
 	Credential  Credential
 	Previous    Previous
 	Created     time.Time

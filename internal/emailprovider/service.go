@@ -221,7 +221,7 @@ func (s *Service) Route(p Provider) (Route, error) {
 	plain, err := s.open(p)
 	return Route{
 		Instance: p.Instance, ProviderID: p.ID, Description: p.Description, Sequence: p.Sequence,
-		CredentialVersion: p.Credential.Version, SMTP: p.SMTP, HTTP: p.HTTP, Secret: plain,
+		CredentialVersion: p.Credential.Version, SMTP: p.SMTP, HTTP: p.HTTP, CA: p.CA, Secret: plain,
 	}, err
 }
 

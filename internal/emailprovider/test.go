@@ -65,7 +65,7 @@ func (s *Service) TestValues(ctx context.Context, c Caller, id string, in SMTPSe
 			return err
 		}
 	}
-	route := Route{Instance: c.Instance, SMTP: &smtp}
+	route := Route{Instance: c.Instance, SMTP: &smtp, CA: stored.CA}
 	if err := s.chooseTestSecret(&route, in, stored); err != nil {
 		return err
 	}
@@ -108,9 +108,9 @@ func (s *Service) useStoredSecret(r *Route, stored Provider) (err error) {
 	}
 	wanted := stored
 	wanted.SMTP = r.SMTP
-	if stored.SMTP.Auth != r.SMTP.Auth || wanted.binding() != stored.binding() || stored.SMTP.TLS != r.SMTP.TLS {
+	if stored.SMTP.Auth != r.SMTP.Auth || wanted.binding() != stored.binding() || stored.SMTP.TLS != r.SMTP.TLS || r.CA != stored.CA {
 		return fault.New(fault.FailedPrecondition, idBind, "the stored secret is only used with the stored host, "+
-			"user, tls and kind of authentication; bring the secret in the request to test other settings")
+			"user, tls, ca_pem and kind of authentication; bring the secret in the request to test other settings")
 	}
 	r.CredentialVersion = stored.Credential.Version
 	r.ProviderID = stored.ID

@@ -52,7 +52,7 @@ func (t *trial) pass(ctx context.Context, p Provider, plain secret.Text) error {
 	if t.mode == VerifyOff {
 		return nil
 	}
-	via := Route{Instance: p.Instance, Description: p.Description, SMTP: p.SMTP, Secret: plain}
+	via := Route{Instance: p.Instance, Description: p.Description, SMTP: p.SMTP, CA: p.CA, Secret: plain}
 	if t.asked == 0 || !sameLogin(t.last, via) {
 		if err := t.ask(ctx, via); err != nil {
 			return err
@@ -76,5 +76,5 @@ func (t *trial) ask(ctx context.Context, via Route) error {
 // sameLogin reports whether logging in with a shows what logging in with b would.
 func sameLogin(a, b Route) bool {
 	return a.SMTP.Host == b.SMTP.Host && a.SMTP.TLS == b.SMTP.TLS && a.SMTP.User == b.SMTP.User &&
-		a.SMTP.Auth == b.SMTP.Auth && a.Secret.Reveal() == b.Secret.Reveal()
+		a.SMTP.Auth == b.SMTP.Auth && a.CA == b.CA && a.Secret.Reveal() == b.Secret.Reveal()
 }

@@ -1,6 +1,7 @@
 package emailprovider
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -15,6 +16,7 @@ type VerifyValues struct {
 	User          string
 	Password      secret.Text // empty for the stored one, or none
 	SenderAddress string      // for a recipient; empty for the stored one, or none
+	CA            string      // as Provider.CA; empty for the stored one
 }
 
 // VerifyStored reports whether the mail server accepts a stored SMTP provider, or values in place
@@ -78,7 +80,11 @@ func (s *Service) routeOf(ctx context.Context, c Caller, in VerifyValues, stored
 	if smtp.SenderAddress == "" && stored.SMTP != nil {
 		smtp.SenderAddress = stored.SMTP.SenderAddress
 	}
-	route := Route{Instance: c.Instance, SMTP: &smtp}
+	ca, err := checkCA(in.CA)
+	if err != nil {
+		return Route{}, err
+	}
+	route := Route{Instance: c.Instance, SMTP: &smtp, CA: cmp.Or(ca, stored.CA)}
 	return route, s.chooseTestSecret(&route, SMTPSettings{User: in.User, Auth: AuthSettings{Secret: in.Password}}, stored)
 }
 

@@ -19,6 +19,7 @@ type EmailProviders interface {
 	VerifyNew(ctx context.Context, c emailprovider.Caller, in emailprovider.VerifyValues, recipient string) (emailprovider.Report, error)
 	RotatePassword(ctx context.Context, c emailprovider.Caller, id string, in emailprovider.Rotation, progress func(emailprovider.StepReport)) (emailprovider.Provider, emailprovider.Report, error)
 	RollbackPassword(ctx context.Context, c emailprovider.Caller, id string, mode emailprovider.VerifyMode, progress func(emailprovider.StepReport)) (emailprovider.Provider, emailprovider.Report, error)
+	SetCA(ctx context.Context, c emailprovider.Caller, id, text string) (emailprovider.Provider, error)
 }
 
 // Uses knows what came of using credentials; see outbox.Service.
@@ -147,6 +148,24 @@ func (s Providers) RollbackPassword(ctx context.Context, req *mailkeepv1.Rollbac
 	return &mailkeepv1.RollbackPasswordResponse{
 		CredentialVersion: p.Credential.Version, ChangeDate: encodeTime(p.Changed), Report: encodeVerified(report, mode),
 	}, nil
+}
+
+// GetProviderCA implements ProviderService.
+func (s Providers) GetProviderCA(ctx context.Context, req *mailkeepv1.GetProviderCARequest) (*mailkeepv1.GetProviderCAResponse, error) {
+	p, err := s.providers.Get(ctx, instance(ctx), req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &mailkeepv1.GetProviderCAResponse{CaPem: p.CA, Certificates: encodeCertificates(p.Authorities())}, nil
+}
+
+// SetProviderCA implements ProviderService.
+func (s Providers) SetProviderCA(ctx context.Context, req *mailkeepv1.SetProviderCARequest) (*mailkeepv1.SetProviderCAResponse, error) {
+	p, err := s.providers.SetCA(ctx, caller(ctx), req.GetId(), req.GetCaPem())
+	if err != nil {
+		return nil, err
+	}
+	return &mailkeepv1.SetProviderCAResponse{ChangeDate: encodeTime(p.Changed), Certificates: encodeCertificates(p.Authorities())}, nil
 }
 
 // explain gives the refusal of a password what its verification found.

@@ -38,7 +38,7 @@ func decodeRotation(req *mailkeepv1.RotatePasswordRequest) (emailprovider.Rotati
 func decodeSMTP(s *mailkeepv1.SMTPSettings) emailprovider.VerifyValues {
 	return emailprovider.VerifyValues{
 		Host: s.GetHost(), TLS: s.GetTls(), User: s.GetUser(), Password: secret.New(s.GetPassword()),
-		SenderAddress: s.GetSenderAddress(),
+		SenderAddress: s.GetSenderAddress(), CA: s.GetCaPem(),
 	}
 }
 
@@ -111,11 +111,14 @@ func encodeStep(s emailprovider.StepReport) *mailkeepv1.VerificationStep {
 	}
 	if s.TLS != nil {
 		out.Tls = &mailkeepv1.TLSDetails{Version: s.TLS.Version, CipherSuite: s.TLS.CipherSuite}
-		for _, c := range s.TLS.Chain {
-			out.Tls.Chain = append(out.Tls.Chain, &mailkeepv1.CertificateDetails{
-				Subject: c.Subject, Issuer: c.Issuer, ExpirationDate: encodeTime(c.Expires),
-			})
-		}
+		out.Tls.Chain = encodeCertificates(s.TLS.Chain)
+	}
+	return out
+}
+
+func encodeCertificates(all []emailprovider.Certificate) (out []*mailkeepv1.CertificateDetails) {
+	for _, c := range all {
+		out = append(out, &mailkeepv1.CertificateDetails{Subject: c.Subject, Issuer: c.Issuer, ExpirationDate: encodeTime(c.Expires)})
 	}
 	return out
 }

@@ -117,7 +117,7 @@ func TestOwnMethods(t *testing.T) {
 			}
 		}
 	}
-	if methods != 19 {
+	if methods != 21 {
 		t.Errorf("%d methods", methods)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/pressly/goose/v3"
 )
@@ -42,12 +43,15 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 	return known, nil
 }
 
-// written are the migrations that are not files, for PostgreSQL only.
+// written are the migrations that are not files: statements for PostgreSQL only, and after them those
+// for both.
 func written(dialect goose.Dialect) (all []*goose.Migration) {
-	for version, statements := range map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails, 12: keepInPlace} {
+	both := map[int64][]string{10: {addCA}}
+	for version, statements := range map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails, 10: {createChange2}, 12: keepInPlace} {
 		run := func(ctx context.Context, tx *sql.Tx) error {
+			statements := slices.Concat(statements, both[version])
 			if dialect != goose.DialectPostgres {
-				return nil
+				statements = both[version]
 			}
 			for _, statement := range statements {
 				if _, err := tx.ExecContext(ctx, statement); err != nil {
@@ -81,6 +85,21 @@ const createChange = `CREATE TYPE provider_change AS (
 	prev_version bigint, prev_key_id bigint, prev_set_at bigint, prev_until bigint, e_at bigint,
 	removal boolean, active boolean, tls boolean,
 	ciphertext bytea, prev_ciphertext bytea)`
+
+// createChange2 is in migration 10: the form of createChange with the certificate authorities of a
+// provider.
+const createChange2 = `CREATE TYPE provider_change_2 AS (
+	instance text, id text, kind text, description text, sender_address text, sender_name text, reply_to text, host text,
+	smtp_user text, auth text, token_endpoint text, client_id text, scopes text, endpoint text, set_by text, prev_user text,
+	prev_set_by text, e_type text, e_token_id text, e_name text, e_protocol text, e_procedure text, e_user_agent text,
+	e_request_id text, e_details text, ca text,
+	expect bigint, expect_key bigint, credential_version bigint, key_id bigint, set_at bigint, created bigint, changed bigint,
+	prev_version bigint, prev_key_id bigint, prev_set_at bigint, prev_until bigint, e_at bigint,
+	removal boolean, active boolean, tls boolean,
+	ciphertext bytea, prev_ciphertext bytea)`
+
+// addCA is in migration 10: certificates in PEM, mostly none.
+const addCA = `ALTER TABLE providers ADD COLUMN ca TEXT NOT NULL DEFAULT ''`
 
 // followMails is migration 8. In which transaction a mail was last changed tells processes what others do
 // with it; of mails from before that is not known. Contents are sealed, which can't be compressed, and most

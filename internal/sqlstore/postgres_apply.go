@@ -127,14 +127,14 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 	return p.committed(conn, batch.run(ctx))
 }
 
-// changeTypeOf returns the object identifier of the type provider_change, which each database has its own of.
+// changeTypeOf returns the object identifier of the type provider_change_2, which each database has its own of.
 func changeTypeOf(ctx context.Context, conn *pgx.Conn) (uint32, error) {
 	known := conn.PgConn().CustomData()
 	if oid, ok := known[changeTypeKey].(uint32); ok {
 		return oid, nil
 	}
 	var oid uint32
-	if err := conn.QueryRow(ctx, `SELECT 'provider_change'::regtype::oid`).Scan(&oid); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT 'provider_change_2'::regtype::oid`).Scan(&oid); err != nil {
 		return 0, err
 	}
 	known[changeTypeKey] = oid

@@ -17,12 +17,12 @@ type changeRow struct {
 	bytes   [len(changeBytes)][]byte
 }
 
-// The columns of the type provider_change, in its order. Those of providers have their names there, those of events begin with e_.
+// The columns of the type provider_change_2, in its order. Those of providers have their names there, those of events begin with e_.
 var (
 	changeTexts = [...]string{
 		"instance", "id", "kind", "description", "sender_address", "sender_name", "reply_to", "host", "smtp_user", "auth",
 		"token_endpoint", "client_id", "scopes", "endpoint", "set_by", "prev_user", "prev_set_by",
-		"e_type", "e_token_id", "e_name", "e_protocol", "e_procedure", "e_user_agent", "e_request_id", "e_details",
+		"e_type", "e_token_id", "e_name", "e_protocol", "e_procedure", "e_user_agent", "e_request_id", "e_details", "ca",
 	}
 	changeNumbers = [...]string{
 		"expect", "expect_key", "credential_version", "key_id", "set_at", "created", "changed",
@@ -48,7 +48,7 @@ func newChangeRow(c emailprovider.Change) (r changeRow, err error) {
 	r.texts = [...]string{
 		e.Instance, e.ProviderID, p.kind, p.description, p.senderAddress, p.senderName, p.replyTo, p.host, p.user, p.auth,
 		p.tokenEndpoint, p.clientID, p.scopes, p.endpoint, p.setBy, v.user, v.setBy,
-		string(e.Type), e.By.TokenID, e.By.Name, e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, details,
+		string(e.Type), e.By.TokenID, e.By.Name, e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, details, p.ca,
 	}
 	r.numbers = [...]int64{
 		signed(c.Expect), int64(c.ExpectKey), signed(p.credentialVersion), int64(p.keyID), p.setAt, p.created, p.changed,
@@ -155,7 +155,7 @@ func (a applyChanges) compose() string {
 	set, from := strings.Join(written, ", "), strings.Join(values, ", ")
 	text := `WITH c AS (
 			SELECT c.*, i.sequence AS last, COALESCE(` + fitting + `, FALSE) AND i.id IS NOT NULL AS fits
-			FROM unnest($1::provider_change[]) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)
+			FROM unnest($1::provider_change_2[]) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)
 			LEFT JOIN instances AS i ON i.id = c.instance LEFT JOIN providers AS p ON p.instance = c.instance AND p.id = c.id
 		), ok AS MATERIALIZED (
 			SELECT *, last + count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n) AS seq FROM c

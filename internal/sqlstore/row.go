@@ -23,7 +23,8 @@ const providerColumns = `
 	CAST(set_by AS TEXT) AS t, CAST(created AS BIGINT) AS u, CAST(changed AS BIGINT) AS v,
 	CAST(sequence AS BIGINT) AS w, COALESCE(prev_version, 0) AS x, COALESCE(prev_key_id, 0) AS y,
 	prev_ciphertext AS z, COALESCE(prev_user, '') AS aa, COALESCE(prev_set_at, 0) AS ab,
-	COALESCE(prev_set_by, '') AS ac, COALESCE(prev_until, 0) AS ad`
+	COALESCE(prev_set_by, '') AS ac, COALESCE(prev_until, 0) AS ad,
+	CAST(ca AS TEXT) AS ae`
 
 // What the column kind holds.
 const (
@@ -46,6 +47,7 @@ type providerRow struct {
 	created, changed                                      int64
 	sequence                                              uint64
 	previous                                              previousRow
+	ca                                                    string
 }
 
 // scanner is *sql.Row or *sql.Rows.
@@ -66,7 +68,7 @@ func (r *providerRow) scan(from scanner, first ...any) error {
 		&r.host, &r.tls, &r.user, &r.auth, &r.tokenEndpoint, &r.clientID, &r.scopes, &r.endpoint,
 		&r.credentialVersion, &r.keyID, &r.ciphertext, &r.setAt, &r.setBy, &r.created, &r.changed,
 		&r.sequence, &r.previous.version, &r.previous.keyID, &r.previous.ciphertext, &r.previous.user,
-		&r.previous.setAt, &r.previous.setBy, &r.previous.until)...)
+		&r.previous.setAt, &r.previous.setBy, &r.previous.until, &r.ca)...)
 }
 
 // clone returns a row that shares nothing: nobody can change what is kept, or what another was given.
@@ -88,6 +90,7 @@ func (r *providerRow) provider(instance string) (emailprovider.Provider, error) 
 			SetBy:   r.setBy,
 		},
 		Previous: r.previous.previous(),
+		CA:       r.ca,
 		Created:  fromMicros(r.created),
 		Changed:  fromMicros(r.changed),
 		Sequence: r.sequence,
@@ -140,6 +143,7 @@ func newProviderRow(p *emailprovider.Provider) (providerRow, error) {
 		setAt:             micros(p.Credential.SetAt),
 		setBy:             p.Credential.SetBy,
 		previous:          newPreviousRow(p.Previous),
+		ca:                p.CA,
 		created:           micros(p.Created),
 		changed:           micros(p.Changed),
 	}

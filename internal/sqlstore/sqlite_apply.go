@@ -19,9 +19,9 @@ const (
 	insertProvider = `INSERT INTO providers (credential_version, ciphertext, set_at, set_by, changed,
 			prev_version, prev_key_id, prev_ciphertext, prev_user, prev_set_at, prev_set_by, prev_until,
 			instance, id, sequence, key_id, active, description, sender_address, sender_name, reply_to,
-			host, tls, smtp_user, auth, token_endpoint, client_id, scopes, endpoint, kind, created)
+			host, tls, smtp_user, auth, token_endpoint, client_id, scopes, endpoint, ca, kind, created)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-			$22, $23, $24, $25, $26, $27, $28, $29, $30, $31)
+			$22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)
 		ON CONFLICT (instance, id) DO NOTHING`
 
 	// A previous credential is the one that is stored as such, or as the
@@ -38,7 +38,7 @@ const (
 	// Neither kind nor created ever change; leaving them out spares an index.
 	updateProvider = setCredential + `, key_id = $18, active = $19, description = $20, sender_address = $21,
 			sender_name = $22, reply_to = $23, host = $24, tls = $25, smtp_user = $26, auth = $27,
-			token_endpoint = $28, client_id = $29, scopes = $30, endpoint = $31` + whereAsExpected
+			token_endpoint = $28, client_id = $29, scopes = $30, endpoint = $31, ca = $32` + whereAsExpected
 
 	deleteProvider = `DELETE FROM providers WHERE instance = $1 AND id = $2 AND sequence = $3`
 )
@@ -82,7 +82,7 @@ func newSQLiteChange(c emailprovider.Change, before *providerRow) (*sqliteChange
 func (s *sqliteChange) put(r, before *providerRow) {
 	s.former = r.active && (before == nil || !before.active)
 	keyID, ciphertext := r.secret()
-	s.args = append(make([]any, 0, 31), r.credentialVersion, ciphertext, r.setAt, r.setBy, r.changed)
+	s.args = append(make([]any, 0, 32), r.credentialVersion, ciphertext, r.setAt, r.setBy, r.changed)
 	s.args = append(r.previous.columns(s.args), s.Put.Instance, s.Put.ID, nil)
 	if s.Expect == 0 {
 		s.query, s.none = insertProvider, emailprovider.ErrIDTaken
@@ -101,7 +101,7 @@ func (s *sqliteChange) put(r, before *providerRow) {
 func (r *providerRow) settings() []any {
 	return []any{
 		r.active, r.description, r.senderAddress, r.senderName, r.replyTo, r.host, r.tls, r.user,
-		r.auth, r.tokenEndpoint, r.clientID, r.scopes, r.endpoint,
+		r.auth, r.tokenEndpoint, r.clientID, r.scopes, r.endpoint, r.ca,
 	}
 }
 
@@ -109,7 +109,7 @@ func (r *providerRow) sameSettings(as *providerRow) bool {
 	return r.active == as.active && r.description == as.description && r.senderAddress == as.senderAddress &&
 		r.senderName == as.senderName && r.replyTo == as.replyTo && r.host == as.host && r.tls == as.tls &&
 		r.user == as.user && r.auth == as.auth && r.tokenEndpoint == as.tokenEndpoint &&
-		r.clientID == as.clientID && r.scopes == as.scopes && r.endpoint == as.endpoint
+		r.clientID == as.clientID && r.scopes == as.scopes && r.endpoint == as.endpoint && r.ca == as.ca
 }
 
 func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change, before *providerRow) (uint64, error) {

@@ -83,7 +83,7 @@ func alter(r *providerRow, column string) {
 	texts := map[string]*string{
 		"description": &r.description, "senderAddress": &r.senderAddress, "senderName": &r.senderName, "replyTo": &r.replyTo,
 		"host": &r.host, "user": &r.user, "auth": &r.auth, "tokenEndpoint": &r.tokenEndpoint, "clientID": &r.clientID,
-		"scopes": &r.scopes, "endpoint": &r.endpoint,
+		"scopes": &r.scopes, "endpoint": &r.endpoint, "ca": &r.ca,
 	}
 	flags := map[string]*bool{"active": &r.active, "tls": &r.tls}
 	if text, ok := texts[column]; ok {

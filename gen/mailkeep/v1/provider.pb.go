@@ -882,6 +882,9 @@ type SMTPSettings struct {
 	Password string `protobuf:"bytes,4,opt,name=password,proto3" json:"password,omitempty"`
 	// Sender to try with MAIL when a recipient is given.
 	SenderAddress string `protobuf:"bytes,5,opt,name=sender_address,json=senderAddress,proto3" json:"sender_address,omitempty"`
+	// Certificate authorities in PEM to trust instead of any other. Empty for the stored ones; with others
+	// the stored password is not used.
+	CaPem         string `protobuf:"bytes,6,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -947,6 +950,13 @@ func (x *SMTPSettings) GetPassword() string {
 func (x *SMTPSettings) GetSenderAddress() string {
 	if x != nil {
 		return x.SenderAddress
+	}
+	return ""
+}
+
+func (x *SMTPSettings) GetCaPem() string {
+	if x != nil {
+		return x.CaPem
 	}
 	return ""
 }
@@ -1762,6 +1772,217 @@ func (x *RollbackPasswordResponse) GetReport() *VerificationReport {
 	return nil
 }
 
+// GetProviderCARequest is what GetProviderCA takes.
+type GetProviderCARequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the provider.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProviderCARequest) Reset() {
+	*x = GetProviderCARequest{}
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProviderCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProviderCARequest) ProtoMessage() {}
+
+func (x *GetProviderCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProviderCARequest.ProtoReflect.Descriptor instead.
+func (*GetProviderCARequest) Descriptor() ([]byte, []int) {
+	return file_mailkeep_v1_provider_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetProviderCARequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// GetProviderCAResponse is what GetProviderCA answers.
+type GetProviderCAResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The certificates in PEM; empty if the provider has none of its own.
+	CaPem string `protobuf:"bytes,1,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	// What they say.
+	Certificates  []*CertificateDetails `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProviderCAResponse) Reset() {
+	*x = GetProviderCAResponse{}
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProviderCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProviderCAResponse) ProtoMessage() {}
+
+func (x *GetProviderCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProviderCAResponse.ProtoReflect.Descriptor instead.
+func (*GetProviderCAResponse) Descriptor() ([]byte, []int) {
+	return file_mailkeep_v1_provider_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetProviderCAResponse) GetCaPem() string {
+	if x != nil {
+		return x.CaPem
+	}
+	return ""
+}
+
+func (x *GetProviderCAResponse) GetCertificates() []*CertificateDetails {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+// SetProviderCARequest is what SetProviderCA takes.
+type SetProviderCARequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the provider.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The certificates in PEM, at most 20; empty for none of its own.
+	CaPem         string `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetProviderCARequest) Reset() {
+	*x = SetProviderCARequest{}
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetProviderCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetProviderCARequest) ProtoMessage() {}
+
+func (x *SetProviderCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetProviderCARequest.ProtoReflect.Descriptor instead.
+func (*SetProviderCARequest) Descriptor() ([]byte, []int) {
+	return file_mailkeep_v1_provider_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SetProviderCARequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SetProviderCARequest) GetCaPem() string {
+	if x != nil {
+		return x.CaPem
+	}
+	return ""
+}
+
+// SetProviderCAResponse is what SetProviderCA answers: the certificates are stored and in use.
+type SetProviderCAResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When they were stored.
+	ChangeDate *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=change_date,json=changeDate,proto3" json:"change_date,omitempty"`
+	// What they say.
+	Certificates  []*CertificateDetails `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetProviderCAResponse) Reset() {
+	*x = SetProviderCAResponse{}
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetProviderCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetProviderCAResponse) ProtoMessage() {}
+
+func (x *SetProviderCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mailkeep_v1_provider_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetProviderCAResponse.ProtoReflect.Descriptor instead.
+func (*SetProviderCAResponse) Descriptor() ([]byte, []int) {
+	return file_mailkeep_v1_provider_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SetProviderCAResponse) GetChangeDate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangeDate
+	}
+	return nil
+}
+
+func (x *SetProviderCAResponse) GetCertificates() []*CertificateDetails {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
 var File_mailkeep_v1_provider_proto protoreflect.FileDescriptor
 
 const file_mailkeep_v1_provider_proto_rawDesc = "" +
@@ -1834,14 +2055,15 @@ const file_mailkeep_v1_provider_proto_rawDesc = "" +
 	" \x01(\tR\trequestId\x12\x16\n" +
 	"\x06fields\x18\v \x03(\tR\x06fields\x12-\n" +
 	"\x12credential_version\x18\f \x01(\x04R\x11credentialVersion\x12'\n" +
-	"\x0fkept_credential\x18\r \x01(\bR\x0ekeptCredential\"\xb8\x01\n" +
+	"\x0fkept_credential\x18\r \x01(\bR\x0ekeptCredential\"\xda\x01\n" +
 	"\fSMTPSettings\x12\x1e\n" +
 	"\x04host\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xf4\x03R\x04host\x12\x10\n" +
 	"\x03tls\x18\x02 \x01(\bR\x03tls\x12\x1c\n" +
 	"\x04user\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x04user\x12'\n" +
 	"\bpassword\x18\x04 \x01(\tB\v\xbaH\x05r\x03\x18\x80 \x80\x01\x01R\bpassword\x12/\n" +
-	"\x0esender_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\rsenderAddress\"5\n" +
+	"\x0esender_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\rsenderAddress\x12 \n" +
+	"\x06ca_pem\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x02R\x05caPem\"5\n" +
 	"\x18GetProviderStatusRequest\x12\x19\n" +
 	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\x02id\"P\n" +
 	"\x19GetProviderStatusResponse\x123\n" +
@@ -1889,7 +2111,19 @@ const file_mailkeep_v1_provider_proto_rawDesc = "" +
 	"\x12credential_version\x18\x01 \x01(\x04R\x11credentialVersion\x12;\n" +
 	"\vchange_date\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"changeDate\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.mailkeep.v1.VerificationReportR\x06report*\x91\x01\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.mailkeep.v1.VerificationReportR\x06report\"1\n" +
+	"\x14GetProviderCARequest\x12\x19\n" +
+	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\x02id\"s\n" +
+	"\x15GetProviderCAResponse\x12\x15\n" +
+	"\x06ca_pem\x18\x01 \x01(\tR\x05caPem\x12C\n" +
+	"\fcertificates\x18\x02 \x03(\v2\x1f.mailkeep.v1.CertificateDetailsR\fcertificates\"S\n" +
+	"\x14SetProviderCARequest\x12\x19\n" +
+	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\x02id\x12 \n" +
+	"\x06ca_pem\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x02R\x05caPem\"\x99\x01\n" +
+	"\x15SetProviderCAResponse\x12;\n" +
+	"\vchange_date\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"changeDate\x12C\n" +
+	"\fcertificates\x18\x02 \x03(\v2\x1f.mailkeep.v1.CertificateDetailsR\fcertificates*\x91\x01\n" +
 	"\n" +
 	"VerifyMode\x12\x1b\n" +
 	"\x17VERIFY_MODE_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -1902,7 +2136,8 @@ const file_mailkeep_v1_provider_proto_rawDesc = "" +
 	"\fBreakerState\x12\x1d\n" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
-	"\x12BREAKER_STATE_OPEN\x10\x022\x99\b\n" +
+	"\x12BREAKER_STATE_OPEN\x10\x022\xac\n" +
+	"\n" +
 	"\x0fProviderService\x12\x96\x01\n" +
 	"\x11GetProviderStatus\x12%.mailkeep.v1.GetProviderStatusRequest\x1a&.mailkeep.v1.GetProviderStatusResponse\"2\x8a\xb5\x18\n" +
 	"\n" +
@@ -1919,7 +2154,12 @@ const file_mailkeep_v1_provider_proto_rawDesc = "" +
 	"\x13WatchRotatePassword\x12'.mailkeep.v1.WatchRotatePasswordRequest\x1a(.mailkeep.v1.WatchRotatePasswordResponse\"\x0f\x8a\xb5\x18\v\n" +
 	"\tiam.write0\x01\x12\x97\x01\n" +
 	"\x10RollbackPassword\x12$.mailkeep.v1.RollbackPasswordRequest\x1a%.mailkeep.v1.RollbackPasswordResponse\"6\x8a\xb5\x18\v\n" +
-	"\tiam.write\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/providers/{id}/_rollbackB\xa6\x01\n" +
+	"\tiam.write\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/providers/{id}/_rollback\x12\x86\x01\n" +
+	"\rGetProviderCA\x12!.mailkeep.v1.GetProviderCARequest\x1a\".mailkeep.v1.GetProviderCAResponse\".\x8a\xb5\x18\n" +
+	"\n" +
+	"\biam.read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/providers/{id}/ca\x90\x02\x01\x12\x87\x01\n" +
+	"\rSetProviderCA\x12!.mailkeep.v1.SetProviderCARequest\x1a\".mailkeep.v1.SetProviderCAResponse\"/\x8a\xb5\x18\v\n" +
+	"\tiam.write\x82\xd3\xe4\x93\x02\x1a:\x01*\x1a\x15/v1/providers/{id}/caB\xa6\x01\n" +
 	"\x0fcom.mailkeep.v1B\rProviderProtoP\x01Z7github.com/mailkeep/mailkeep/gen/mailkeep/v1;mailkeepv1\xa2\x02\x03MXX\xaa\x02\vMailkeep.V1\xca\x02\vMailkeep\\V1\xe2\x02\x17Mailkeep\\V1\\GPBMetadata\xea\x02\fMailkeep::V1b\x06proto3"
 
 var (
@@ -1935,7 +2175,7 @@ func file_mailkeep_v1_provider_proto_rawDescGZIP() []byte {
 }
 
 var file_mailkeep_v1_provider_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mailkeep_v1_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_mailkeep_v1_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_mailkeep_v1_provider_proto_goTypes = []any{
 	(VerifyMode)(0),                     // 0: mailkeep.v1.VerifyMode
 	(BreakerState)(0),                   // 1: mailkeep.v1.BreakerState
@@ -1961,26 +2201,30 @@ var file_mailkeep_v1_provider_proto_goTypes = []any{
 	(*WatchRotatePasswordResponse)(nil), // 21: mailkeep.v1.WatchRotatePasswordResponse
 	(*RollbackPasswordRequest)(nil),     // 22: mailkeep.v1.RollbackPasswordRequest
 	(*RollbackPasswordResponse)(nil),    // 23: mailkeep.v1.RollbackPasswordResponse
-	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
+	(*GetProviderCARequest)(nil),        // 24: mailkeep.v1.GetProviderCARequest
+	(*GetProviderCAResponse)(nil),       // 25: mailkeep.v1.GetProviderCAResponse
+	(*SetProviderCARequest)(nil),        // 26: mailkeep.v1.SetProviderCARequest
+	(*SetProviderCAResponse)(nil),       // 27: mailkeep.v1.SetProviderCAResponse
+	(*durationpb.Duration)(nil),         // 28: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 29: google.protobuf.Timestamp
 }
 var file_mailkeep_v1_provider_proto_depIdxs = []int32{
 	3,  // 0: mailkeep.v1.VerificationReport.steps:type_name -> mailkeep.v1.VerificationStep
-	24, // 1: mailkeep.v1.VerificationStep.duration:type_name -> google.protobuf.Duration
+	28, // 1: mailkeep.v1.VerificationStep.duration:type_name -> google.protobuf.Duration
 	4,  // 2: mailkeep.v1.VerificationStep.tls:type_name -> mailkeep.v1.TLSDetails
 	5,  // 3: mailkeep.v1.TLSDetails.chain:type_name -> mailkeep.v1.CertificateDetails
-	25, // 4: mailkeep.v1.CertificateDetails.expiration_date:type_name -> google.protobuf.Timestamp
-	25, // 5: mailkeep.v1.CredentialUse.first_used:type_name -> google.protobuf.Timestamp
-	25, // 6: mailkeep.v1.CredentialUse.last_success:type_name -> google.protobuf.Timestamp
-	25, // 7: mailkeep.v1.CredentialUse.last_failure:type_name -> google.protobuf.Timestamp
-	25, // 8: mailkeep.v1.ProviderStatus.credential_set_date:type_name -> google.protobuf.Timestamp
+	29, // 4: mailkeep.v1.CertificateDetails.expiration_date:type_name -> google.protobuf.Timestamp
+	29, // 5: mailkeep.v1.CredentialUse.first_used:type_name -> google.protobuf.Timestamp
+	29, // 6: mailkeep.v1.CredentialUse.last_success:type_name -> google.protobuf.Timestamp
+	29, // 7: mailkeep.v1.CredentialUse.last_failure:type_name -> google.protobuf.Timestamp
+	29, // 8: mailkeep.v1.ProviderStatus.credential_set_date:type_name -> google.protobuf.Timestamp
 	6,  // 9: mailkeep.v1.ProviderStatus.current:type_name -> mailkeep.v1.CredentialUse
 	6,  // 10: mailkeep.v1.ProviderStatus.former:type_name -> mailkeep.v1.CredentialUse
 	1,  // 11: mailkeep.v1.ProviderStatus.breaker:type_name -> mailkeep.v1.BreakerState
-	25, // 12: mailkeep.v1.ProviderStatus.next_probe_date:type_name -> google.protobuf.Timestamp
-	25, // 13: mailkeep.v1.ProviderStatus.certificate_expiration_date:type_name -> google.protobuf.Timestamp
-	25, // 14: mailkeep.v1.ProviderStatus.rollback_until_date:type_name -> google.protobuf.Timestamp
-	25, // 15: mailkeep.v1.ProviderEvent.date:type_name -> google.protobuf.Timestamp
+	29, // 12: mailkeep.v1.ProviderStatus.next_probe_date:type_name -> google.protobuf.Timestamp
+	29, // 13: mailkeep.v1.ProviderStatus.certificate_expiration_date:type_name -> google.protobuf.Timestamp
+	29, // 14: mailkeep.v1.ProviderStatus.rollback_until_date:type_name -> google.protobuf.Timestamp
+	29, // 15: mailkeep.v1.ProviderEvent.date:type_name -> google.protobuf.Timestamp
 	7,  // 16: mailkeep.v1.GetProviderStatusResponse.status:type_name -> mailkeep.v1.ProviderStatus
 	8,  // 17: mailkeep.v1.ListProviderEventsResponse.events:type_name -> mailkeep.v1.ProviderEvent
 	9,  // 18: mailkeep.v1.VerifyProviderRequest.smtp:type_name -> mailkeep.v1.SMTPSettings
@@ -1988,33 +2232,40 @@ var file_mailkeep_v1_provider_proto_depIdxs = []int32{
 	9,  // 20: mailkeep.v1.VerifySettingsRequest.smtp:type_name -> mailkeep.v1.SMTPSettings
 	2,  // 21: mailkeep.v1.VerifySettingsResponse.report:type_name -> mailkeep.v1.VerificationReport
 	0,  // 22: mailkeep.v1.RotatePasswordRequest.verify:type_name -> mailkeep.v1.VerifyMode
-	25, // 23: mailkeep.v1.RotatePasswordResponse.change_date:type_name -> google.protobuf.Timestamp
+	29, // 23: mailkeep.v1.RotatePasswordResponse.change_date:type_name -> google.protobuf.Timestamp
 	2,  // 24: mailkeep.v1.RotatePasswordResponse.report:type_name -> mailkeep.v1.VerificationReport
 	18, // 25: mailkeep.v1.WatchRotatePasswordRequest.rotation:type_name -> mailkeep.v1.RotatePasswordRequest
 	3,  // 26: mailkeep.v1.WatchRotatePasswordResponse.step:type_name -> mailkeep.v1.VerificationStep
 	19, // 27: mailkeep.v1.WatchRotatePasswordResponse.result:type_name -> mailkeep.v1.RotatePasswordResponse
 	0,  // 28: mailkeep.v1.RollbackPasswordRequest.verify:type_name -> mailkeep.v1.VerifyMode
-	25, // 29: mailkeep.v1.RollbackPasswordResponse.change_date:type_name -> google.protobuf.Timestamp
+	29, // 29: mailkeep.v1.RollbackPasswordResponse.change_date:type_name -> google.protobuf.Timestamp
 	2,  // 30: mailkeep.v1.RollbackPasswordResponse.report:type_name -> mailkeep.v1.VerificationReport
-	10, // 31: mailkeep.v1.ProviderService.GetProviderStatus:input_type -> mailkeep.v1.GetProviderStatusRequest
-	12, // 32: mailkeep.v1.ProviderService.ListProviderEvents:input_type -> mailkeep.v1.ListProviderEventsRequest
-	14, // 33: mailkeep.v1.ProviderService.VerifyProvider:input_type -> mailkeep.v1.VerifyProviderRequest
-	16, // 34: mailkeep.v1.ProviderService.VerifySettings:input_type -> mailkeep.v1.VerifySettingsRequest
-	18, // 35: mailkeep.v1.ProviderService.RotatePassword:input_type -> mailkeep.v1.RotatePasswordRequest
-	20, // 36: mailkeep.v1.ProviderService.WatchRotatePassword:input_type -> mailkeep.v1.WatchRotatePasswordRequest
-	22, // 37: mailkeep.v1.ProviderService.RollbackPassword:input_type -> mailkeep.v1.RollbackPasswordRequest
-	11, // 38: mailkeep.v1.ProviderService.GetProviderStatus:output_type -> mailkeep.v1.GetProviderStatusResponse
-	13, // 39: mailkeep.v1.ProviderService.ListProviderEvents:output_type -> mailkeep.v1.ListProviderEventsResponse
-	15, // 40: mailkeep.v1.ProviderService.VerifyProvider:output_type -> mailkeep.v1.VerifyProviderResponse
-	17, // 41: mailkeep.v1.ProviderService.VerifySettings:output_type -> mailkeep.v1.VerifySettingsResponse
-	19, // 42: mailkeep.v1.ProviderService.RotatePassword:output_type -> mailkeep.v1.RotatePasswordResponse
-	21, // 43: mailkeep.v1.ProviderService.WatchRotatePassword:output_type -> mailkeep.v1.WatchRotatePasswordResponse
-	23, // 44: mailkeep.v1.ProviderService.RollbackPassword:output_type -> mailkeep.v1.RollbackPasswordResponse
-	38, // [38:45] is the sub-list for method output_type
-	31, // [31:38] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	5,  // 31: mailkeep.v1.GetProviderCAResponse.certificates:type_name -> mailkeep.v1.CertificateDetails
+	29, // 32: mailkeep.v1.SetProviderCAResponse.change_date:type_name -> google.protobuf.Timestamp
+	5,  // 33: mailkeep.v1.SetProviderCAResponse.certificates:type_name -> mailkeep.v1.CertificateDetails
+	10, // 34: mailkeep.v1.ProviderService.GetProviderStatus:input_type -> mailkeep.v1.GetProviderStatusRequest
+	12, // 35: mailkeep.v1.ProviderService.ListProviderEvents:input_type -> mailkeep.v1.ListProviderEventsRequest
+	14, // 36: mailkeep.v1.ProviderService.VerifyProvider:input_type -> mailkeep.v1.VerifyProviderRequest
+	16, // 37: mailkeep.v1.ProviderService.VerifySettings:input_type -> mailkeep.v1.VerifySettingsRequest
+	18, // 38: mailkeep.v1.ProviderService.RotatePassword:input_type -> mailkeep.v1.RotatePasswordRequest
+	20, // 39: mailkeep.v1.ProviderService.WatchRotatePassword:input_type -> mailkeep.v1.WatchRotatePasswordRequest
+	22, // 40: mailkeep.v1.ProviderService.RollbackPassword:input_type -> mailkeep.v1.RollbackPasswordRequest
+	24, // 41: mailkeep.v1.ProviderService.GetProviderCA:input_type -> mailkeep.v1.GetProviderCARequest
+	26, // 42: mailkeep.v1.ProviderService.SetProviderCA:input_type -> mailkeep.v1.SetProviderCARequest
+	11, // 43: mailkeep.v1.ProviderService.GetProviderStatus:output_type -> mailkeep.v1.GetProviderStatusResponse
+	13, // 44: mailkeep.v1.ProviderService.ListProviderEvents:output_type -> mailkeep.v1.ListProviderEventsResponse
+	15, // 45: mailkeep.v1.ProviderService.VerifyProvider:output_type -> mailkeep.v1.VerifyProviderResponse
+	17, // 46: mailkeep.v1.ProviderService.VerifySettings:output_type -> mailkeep.v1.VerifySettingsResponse
+	19, // 47: mailkeep.v1.ProviderService.RotatePassword:output_type -> mailkeep.v1.RotatePasswordResponse
+	21, // 48: mailkeep.v1.ProviderService.WatchRotatePassword:output_type -> mailkeep.v1.WatchRotatePasswordResponse
+	23, // 49: mailkeep.v1.ProviderService.RollbackPassword:output_type -> mailkeep.v1.RollbackPasswordResponse
+	25, // 50: mailkeep.v1.ProviderService.GetProviderCA:output_type -> mailkeep.v1.GetProviderCAResponse
+	27, // 51: mailkeep.v1.ProviderService.SetProviderCA:output_type -> mailkeep.v1.SetProviderCAResponse
+	43, // [43:52] is the sub-list for method output_type
+	34, // [34:43] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_mailkeep_v1_provider_proto_init() }
@@ -2033,7 +2284,7 @@ func file_mailkeep_v1_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mailkeep_v1_provider_proto_rawDesc), len(file_mailkeep_v1_provider_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -207,7 +207,11 @@ func (p *player) secure() error {
 	if p.script.Certificate == nil {
 		return io.EOF
 	}
-	conn := tls.Server(p.conn, &tls.Config{Certificates: []tls.Certificate{*p.script.Certificate}})
+	config := &tls.Config{Certificates: []tls.Certificate{*p.script.Certificate}, MaxVersion: p.script.MaxVersion}
+	if config.MaxVersion != 0 {
+		config.MinVersion = tls.VersionTLS10
+	}
+	conn := tls.Server(p.conn, config)
 	p.conn = conn
 	return conn.Handshake()
 }

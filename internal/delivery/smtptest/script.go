@@ -35,6 +35,7 @@ type Script struct {
 	Answers     map[string]Answer
 	Certificate *tls.Certificate // offers STARTTLS if set and not Implicit
 	Implicit    bool             // TLS from the first byte
+	MaxVersion  uint16           // highest TLS version, and then any lower one too; 0 for the usual ones
 	AuthOffer   string           // mechanisms; default "PLAIN LOGIN"
 	Pipelining  bool             // offer PIPELINING (RFC 2920)
 }

@@ -45,6 +45,12 @@ const (
 	// ProviderServiceRollbackPasswordProcedure is the procedure name of the ProviderService's
 	// RollbackPassword RPC.
 	ProviderServiceRollbackPasswordProcedure = "/mailkeep.v1.ProviderService/RollbackPassword"
+	// ProviderServiceGetProviderCAProcedure is the procedure name of the ProviderService's
+	// GetProviderCA RPC.
+	ProviderServiceGetProviderCAProcedure = "/mailkeep.v1.ProviderService/GetProviderCA"
+	// ProviderServiceSetProviderCAProcedure is the procedure name of the ProviderService's
+	// SetProviderCA RPC.
+	ProviderServiceSetProviderCAProcedure = "/mailkeep.v1.ProviderService/SetProviderCA"
 )
 
 var (
@@ -99,6 +105,21 @@ var (
 			Procedure:  ProviderServiceRollbackPasswordProcedure,
 		}
 	})
+	providerServiceGetProviderCASpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_mailkeep_v1_provider_proto.Services().ByName("ProviderService").Methods().ByName("GetProviderCA"),
+			Procedure:        ProviderServiceGetProviderCAProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	providerServiceSetProviderCASpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_mailkeep_v1_provider_proto.Services().ByName("ProviderService").Methods().ByName("SetProviderCA"),
+			Procedure:  ProviderServiceSetProviderCAProcedure,
+		}
+	})
 )
 
 // ProviderServiceClient is a client for the mailkeep.v1.ProviderService service.
@@ -133,6 +154,17 @@ type ProviderServiceClient interface {
 	// FAILED_PRECONDITION (MAILKEEP-NOPREVIOUS) if none is kept, or the host has changed since. With
 	// ENFORCE as RotatePassword.
 	RollbackPassword(context.Context, *v1.RollbackPasswordRequest) (*v1.RollbackPasswordResponse, error)
+	// Shows the certificate authorities of a provider's own.
+	//
+	// NOT_FOUND (QUERY-fwofw) for an unknown id.
+	GetProviderCA(context.Context, *v1.GetProviderCARequest) (*v1.GetProviderCAResponse, error)
+	// Has a provider's mail server or webhook trusted by certificate authorities of its own only: the
+	// system's and those of --ca-file are not for it then. The next connection knows them, and one that is
+	// kept from before is not used any more. Updates over the admin API leave them as they are. A token
+	// endpoint is not affected.
+	//
+	// NOT_FOUND (QUERY-fwofw) for an unknown id.
+	SetProviderCA(context.Context, *v1.SetProviderCARequest) (*v1.SetProviderCAResponse, error)
 }
 
 // NewProviderServiceClient constructs a client for the mailkeep.v1.ProviderService service.
@@ -194,6 +226,17 @@ type ProviderServiceHandler interface {
 	// FAILED_PRECONDITION (MAILKEEP-NOPREVIOUS) if none is kept, or the host has changed since. With
 	// ENFORCE as RotatePassword.
 	RollbackPassword(context.Context, *v1.RollbackPasswordRequest) (*v1.RollbackPasswordResponse, error)
+	// Shows the certificate authorities of a provider's own.
+	//
+	// NOT_FOUND (QUERY-fwofw) for an unknown id.
+	GetProviderCA(context.Context, *v1.GetProviderCARequest) (*v1.GetProviderCAResponse, error)
+	// Has a provider's mail server or webhook trusted by certificate authorities of its own only: the
+	// system's and those of --ca-file are not for it then. The next connection knows them, and one that is
+	// kept from before is not used any more. Updates over the admin API leave them as they are. A token
+	// endpoint is not affected.
+	//
+	// NOT_FOUND (QUERY-fwofw) for an unknown id.
+	SetProviderCA(context.Context, *v1.SetProviderCARequest) (*v1.SetProviderCAResponse, error)
 }
 
 // RegisterProviderServiceHandler registers svc as the mailkeep.v1.ProviderService implementation on
@@ -208,6 +251,8 @@ func RegisterProviderServiceHandler(server *connect.Server, svc ProviderServiceH
 		connect.Method{Spec: providerServiceRotatePasswordSpec(), Handler: adapter.rotatePassword},
 		connect.Method{Spec: providerServiceWatchRotatePasswordSpec(), Handler: adapter.watchRotatePassword},
 		connect.Method{Spec: providerServiceRollbackPasswordSpec(), Handler: adapter.rollbackPassword},
+		connect.Method{Spec: providerServiceGetProviderCASpec(), Handler: adapter.getProviderCA},
+		connect.Method{Spec: providerServiceSetProviderCASpec(), Handler: adapter.setProviderCA},
 	)
 }
 
@@ -256,6 +301,14 @@ func (UnimplementedProviderServiceHandler) WatchRotatePassword(context.Context, 
 
 func (UnimplementedProviderServiceHandler) RollbackPassword(context.Context, *v1.RollbackPasswordRequest) (*v1.RollbackPasswordResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "mailkeep.v1.ProviderService.RollbackPassword is not implemented")
+}
+
+func (UnimplementedProviderServiceHandler) GetProviderCA(context.Context, *v1.GetProviderCARequest) (*v1.GetProviderCAResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "mailkeep.v1.ProviderService.GetProviderCA is not implemented")
+}
+
+func (UnimplementedProviderServiceHandler) SetProviderCA(context.Context, *v1.SetProviderCARequest) (*v1.SetProviderCAResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "mailkeep.v1.ProviderService.SetProviderCA is not implemented")
 }
 
 type providerServiceClient struct {
@@ -313,6 +366,22 @@ func (c *providerServiceClient) WatchRotatePassword(ctx context.Context, req *v1
 func (c *providerServiceClient) RollbackPassword(ctx context.Context, req *v1.RollbackPasswordRequest) (*v1.RollbackPasswordResponse, error) {
 	var res v1.RollbackPasswordResponse
 	if err := c.client.CallUnary(ctx, providerServiceRollbackPasswordSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *providerServiceClient) GetProviderCA(ctx context.Context, req *v1.GetProviderCARequest) (*v1.GetProviderCAResponse, error) {
+	var res v1.GetProviderCAResponse
+	if err := c.client.CallUnary(ctx, providerServiceGetProviderCASpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *providerServiceClient) SetProviderCA(ctx context.Context, req *v1.SetProviderCARequest) (*v1.SetProviderCAResponse, error) {
+	var res v1.SetProviderCAResponse
+	if err := c.client.CallUnary(ctx, providerServiceSetProviderCASpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -394,6 +463,30 @@ func (h providerServiceHandler) rollbackPassword(ctx context.Context, _ connect.
 		return err
 	}
 	res, err := h.svc.RollbackPassword(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h providerServiceHandler) getProviderCA(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.GetProviderCARequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.GetProviderCA(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h providerServiceHandler) setProviderCA(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.SetProviderCARequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.SetProviderCA(ctx, &req)
 	if err != nil {
 		return err
 	}
