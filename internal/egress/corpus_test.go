@@ -218,8 +218,12 @@ var mail = emailprovider.Mail{MessageID: "1@example.com", To: []string{"r@exampl
 // carry returns why a mail of the outbox is not delivered. It must be one that can be tried again.
 func (c *corpus) carry(via emailprovider.Route) (failed error) {
 	c.transport.Carry(c.t.Context(), via, []emailprovider.Mail{mail}, func(_ int, d emailprovider.Delivery) bool {
-		if d.Failed != nil {
-			failed = d.Failed
+		if d.Failed == nil {
+			return true
+		}
+		failed = d.Failed
+		if d.Failed.Step != emailprovider.StepDial && !d.Failed.Temporary || len(d.Verdicts) > 0 {
+			c.t.Errorf("a mail is lost: %+v", d.Failed)
 		}
 		return true
 	})
