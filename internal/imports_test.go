@@ -41,6 +41,7 @@ func TestImports(t *testing.T) {
 		module + "internal/app":               {"cmd/mailkeep", "internal/demo", "internal/bench"},
 		module + "internal/sqlstore":          {"internal/app"},
 		module + "internal/delivery/smtptest": {"internal/demo"},
+		module + "internal/egress":            {"internal/delivery", "internal/app", "cmd/mailkeep"},
 		module + "internal/pgcluster":         {"internal/bench", "internal/pgcluster/pgtest"},
 		module + "internal/faultproxy":        {},
 		module + "internal/auth/oidctest":     {},

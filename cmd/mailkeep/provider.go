@@ -21,6 +21,7 @@ type providerCommands struct {
 	Rotate      rotateCommand        `cmd:"" help:"Change the password of an SMTP provider once the mail server accepts the new one."`
 	Rollback    rollbackCommand      `cmd:"" help:"Bring back the password before the present one."`
 	Verify      verifyCommand        `cmd:"" help:"Log in to a mail server and report every step; nothing is sent."`
+	Trust       trustCommand         `cmd:"" help:"Show or set the certificate authorities that a provider's server is trusted by."`
 	Status      statusCommand        `cmd:"" help:"Show which password is in use, since when, and what came of it."`
 	Events      eventsCommand        `cmd:"" help:"List who changed what of a provider, oldest first."`
 	Remove      removeCommand        `cmd:"" help:"Remove a provider for good, with its secrets."`
