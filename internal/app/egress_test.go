@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"github.com/mailkeep/mailkeep/internal/delivery/smtptest"
+	"github.com/mailkeep/mailkeep/internal/egress"
 )
 
 // ask calls a method over a wire.
@@ -122,5 +123,45 @@ func TestProviderCA(t *testing.T) {
 		if verified.fields.at("report", "passed") != true {
 			t.Errorf("%s: %v", w.name, verified)
 		}
+	}
+}
+
+// TestMailsWaitForDenied: a mail whose provider leads to where nothing may be sent waits, with the reason,
+// and goes out once the provider leads elsewhere.
+func TestMailsWaitForDenied(t *testing.T) {
+	s := start(t, config(t))
+	server := inbox(t, "p1")
+	w := s.wires(http1)[0]
+	guard := s.Providers.Egress
+	s.Providers.Egress = nil // as if the target had been denied only since
+	hook := fmt.Sprint(ask(t, w, "AddEmailProviderHTTP", `{"endpoint":"http://169.254.169.254/"}`).fields.at("id"))
+	smtp := s.addProvider(t, "169.254.169.254:25", "p1")
+	s.Providers.Egress = guard
+	var waiting []string
+	for _, id := range []string{hook, smtp} {
+		if a := ask(t, w, "ActivateEmailProvider", fmt.Sprintf(`{"id":%q}`, id)); a.code != 0 {
+			t.Fatal(a)
+		}
+		mail := fmt.Sprint(ask(t, w, "SendMessage", `{"to":["r@example.com"],"subject":"s","text":"t"}`).fields.at("id"))
+		waiting = append(waiting, mail)
+		get := func() fields {
+			return ask(t, w, "GetMessage", fmt.Sprintf(`{"id":%q}`, mail)).fields
+		}
+		eventually(t, soon, "an attempt", func() bool { return strings.Contains(fmt.Sprint(get()), egress.ErrDenied.Error()) })
+		if state := get().at("message", "state"); state != "MESSAGE_STATE_QUEUED" {
+			t.Errorf("%v", get())
+		}
+	}
+	if a := ask(t, w, "UpdateEmailProviderSMTP", fmt.Sprintf(
+		`{"id":%q,"senderAddress":"sender@example.com","senderName":"Sender","host":%q,"user":"mailkeep","password":"p1"}`, smtp, server.Addr())); a.code != 0 {
+		t.Fatal(a)
+	}
+	for _, mail := range waiting { // else they wait for their next attempts
+		if a := ask(t, w, "RetryMessage", fmt.Sprintf(`{"id":%q}`, mail)); a.code != 0 {
+			t.Fatal(a)
+		}
+	}
+	if _, err := server.Wait(t.Context(), len(waiting)); err != nil {
+		t.Fatal(err)
 	}
 }
