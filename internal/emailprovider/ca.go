@@ -63,6 +63,9 @@ func nextBlock(text []byte) (*pem.Block, []byte) {
 		return nil, text
 	}
 	block, rest := pem.Decode(text)
+	if bytes.Count(text[:len(text)-len(rest)], []byte("-----BEGIN")) != 1 {
+		return nil, text // it has left out what it could not read
+	}
 	return block, bytes.TrimSpace(rest)
 }
 

@@ -94,6 +94,7 @@ func TestBadCA(t *testing.T) {
 		"nonsense\n" + ca:                    "something other",
 		key:                                  "something other",
 		ca + key:                             "something other",
+		ca[:len(ca)-30] + "\n" + ca:          "something other",
 		ca[:len(ca)-30]:                      "something other",
 		strings.Repeat(ca, 21):               "more than 20",
 		strings.Repeat("\n", 32<<10) + ca:    "longer than",
