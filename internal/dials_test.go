@@ -13,10 +13,10 @@ import (
 )
 
 // dialling are the packages that connect somewhere without the guard in internal/egress: none of them to
-// a host that a caller has named.
+// a host that a caller has named. Of issuers the operator has.
 var dialling = []string{
 	"bench", "conformance", "demo", "e2e", "egress", "faultproxy", "loopback", "pgcluster", "sqlstore", "testall", "tools",
-	"delivery/smtptest",
+	"delivery/smtptest", "auth/oidc", "auth/oidctest",
 }
 
 // ways are how the standard library connects.
