@@ -43,8 +43,9 @@ type Keyset struct {
 	handle *keyset.Handle
 	ids    []uint32 // of the keys
 
-	mu   sync.RWMutex // not held while the file is written: a disk that hangs keeps no secret shut
-	aead tink.AEAD
+	mu    sync.RWMutex // not held while the file is written: a disk that hangs keeps no secret shut
+	aead  tink.AEAD
+	audit auditKeys
 }
 
 var errChanged = fault.New(fault.FailedPrecondition, "MAILKEEP-KEYSET",
@@ -151,7 +152,7 @@ func (k *Keyset) SealBytes(plain, associated []byte) (emailprovider.Sealed, erro
 // into the file.
 func (k *Keyset) OpenBytes(sealed emailprovider.Sealed, associated []byte) ([]byte, error) {
 	plain, err := k.current().Decrypt(sealed.Ciphertext, associated)
-	if err != nil && k.reload(sealed.Ciphertext) {
+	if err != nil && len(sealed.Ciphertext) >= 5 && k.reload(keyID(sealed.Ciphertext)) {
 		plain, err = k.current().Decrypt(sealed.Ciphertext, associated)
 	}
 	if err != nil {
@@ -170,14 +171,10 @@ func (k *Keyset) current() tink.AEAD {
 	return k.aead
 }
 
-// reload reports whether the key that the ciphertext needs is there, if need be from the file.
-func (k *Keyset) reload(ciphertext []byte) bool {
-	if len(ciphertext) < 5 {
-		return false
-	}
+// reload reports whether a key is there, if need be from the file.
+func (k *Keyset) reload(id uint32) bool {
 	k.turn.Lock()
 	defer k.turn.Unlock()
-	id := keyID(ciphertext)
 	if slices.Contains(k.ids, id) {
 		return true // by another call meanwhile, or it is not what was missing
 	}
@@ -224,10 +221,14 @@ func (k *Keyset) use(handle *keyset.Handle) error {
 	if err != nil {
 		return fmt.Errorf("the keyset is not for encryption with associated data: %w", err)
 	}
+	audit, err := deriveAuditKeys(handle)
+	if err != nil {
+		return err
+	}
 	k.handle, k.ids = handle, idsOf(handle)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.aead = primitive
+	k.aead, k.audit = primitive, audit
 	return nil
 }
 
