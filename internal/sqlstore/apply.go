@@ -13,8 +13,12 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error)
 	if err := checkChange(c); err != nil {
 		return 0, err
 	}
+	decided, err := db.decided(c)
+	if err != nil {
+		return 0, err
+	}
 	epoch := db.engine.epoch()
-	sequence, err := db.engine.apply(ctx, c, db.before(epoch, c))
+	sequence, err := db.engine.apply(ctx, decided, db.before(epoch, c))
 	db.seen.applied(epoch, c, sequence, err)
 	if err != nil {
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/mailkeep/mailkeep/internal/audit"
 	"github.com/mailkeep/mailkeep/internal/auth"
 	authtest "github.com/mailkeep/mailkeep/internal/auth/storetest"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
@@ -37,6 +38,9 @@ func opened(t testing.TB, db *DB, err error, instances []string) *DB {
 			t.Errorf("Close: %v", err)
 		}
 	})
+	if err := db.BeginChain(t.Context(), audit.New(ownKeys)); err != nil {
+		t.Fatal(err)
+	}
 	for _, id := range instances {
 		if err := db.AddInstance(t.Context(), id); err != nil {
 			t.Fatal(err)

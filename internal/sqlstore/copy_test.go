@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mailkeep/mailkeep/internal/audit"
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -95,6 +96,9 @@ func TestCopy(t *testing.T) {
 	must(t, err)
 	if next := addProvider(t, m.to, 30); next.Sequence != uint64(len(before)+1) {
 		t.Errorf("the next sequence is %d after %d events", next.Sequence, len(before))
+	}
+	if r := verify(t, m.to, audit.New(ownKeys), "default"); len(r.Findings) > 0 || r.Checked != len(before)+1 {
+		t.Errorf("the chain: %+v", r)
 	}
 	if _, err := m.to.Apply(t.Context(), added(provider(20))); !errors.Is(err, emailprovider.ErrIDTaken) {
 		t.Errorf("the id of a removed provider: %v, want ErrIDTaken", err)

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/audit"
 	"github.com/mailkeep/mailkeep/internal/fault"
 )
 
@@ -23,6 +24,7 @@ type DB struct {
 	engine engine
 	seen   recents
 	now    func() time.Time
+	chain  *audit.Chain // of events; nil for none
 }
 
 // patience bounds a write: longer than SQLite waits for a lock, so that the answer names the lock.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
-	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
 
@@ -26,7 +25,7 @@ type engine interface {
 	// quick at them.
 
 	// apply is given the provider as it was before, unless that is not known.
-	apply(ctx context.Context, c emailprovider.Change, before *providerRow) (sequence uint64, err error)
+	apply(ctx context.Context, c change, before *providerRow) (sequence uint64, err error)
 	accept(ctx context.Context, m *acceptance) (taken outbox.Message, err error)
 	provider(ctx context.Context, key providerKey) (providerRow, error)
 	token(ctx context.Context, hash [32]byte) (auth.Token, error)

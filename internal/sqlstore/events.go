@@ -10,8 +10,8 @@ import (
 
 const (
 	insertEvent = `INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol,
-			procedure, user_agent, request_id, details)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+			procedure, user_agent, request_id, details, chain)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (provider_id) WHERE type = 'provider.added' DO NOTHING`
 
 	selectEvents = `SELECT sequence, type, provider_id, at, token_id, name, protocol, procedure,
@@ -34,12 +34,13 @@ func formatDetails(e emailprovider.Event) (string, error) {
 }
 
 // eventColumns are the arguments of insertEvent. The only conflict it can meet is a second first event of an id.
-func eventColumns(e emailprovider.Event) ([]any, error) {
-	d, err := formatDetails(e)
+// Its sequence and its chain are given in the transaction.
+func eventColumns(c *change) []any {
+	e := &c.Event
 	return []any{
-		e.Instance, e.Sequence, string(e.Type), e.ProviderID, micros(e.At), e.By.TokenID, e.By.Name,
-		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, d,
-	}, err
+		e.Instance, nil, string(e.Type), e.ProviderID, micros(e.At), e.By.TokenID, e.By.Name,
+		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, c.details, nil,
+	}
 }
 
 // Events implements emailprovider.Store.

@@ -12,9 +12,15 @@ type line struct {
 	executor
 	changed bool // something, since somebody has set this to false
 
-	// sequences are those of instances that changed, until writeSequences: what shares a transaction writes
-	// them once. PostgreSQL has its own way.
-	sequences map[string]int64
+	// ends are those of instances that changed, until writeEnds: what shares a transaction writes them once.
+	// PostgreSQL has its own way.
+	ends map[string]end
+}
+
+// end is how far an instance has come: its last change, and the head of the chain after it.
+type end struct {
+	sequence int64
+	head     []byte
 }
 
 // executor runs statements of one transaction. What stands in a query as /*pg … */ is for PostgreSQL
@@ -92,29 +98,29 @@ func (l *line) exists(query string, args ...any) (bool, error) {
 	return err == nil, err
 }
 
-// sequence returns that of the instance's last change, or sql.ErrNoRows if there is no such instance.
-func (l *line) sequence(instance string) (n int64, err error) {
-	if n, ok := l.sequences[instance]; ok {
-		return n, nil
+// end returns that of an instance, or sql.ErrNoRows if there is none.
+func (l *line) end(instance string) (e end, err error) {
+	if e, ok := l.ends[instance]; ok {
+		return e, nil
 	}
-	err = l.one(selectSequence, []any{instance}, func(row scanner) error { return row.Scan(&n) })
-	return n, err
+	err = l.one(selectEnd, []any{instance}, func(row scanner) error { return row.Scan(&e.sequence, &e.head) })
+	return e, err
 }
 
-func (l *line) setSequence(instance string, n int64) {
-	if l.sequences == nil {
-		l.sequences = map[string]int64{}
+func (l *line) setEnd(instance string, e end) {
+	if l.ends == nil {
+		l.ends = map[string]end{}
 	}
-	l.sequences[instance] = n
+	l.ends[instance] = e
 }
 
-// writeSequences writes the sequences that were set.
-func (l *line) writeSequences() error {
-	for instance, n := range l.sequences {
-		if err := l.execOne(sql.ErrNoRows, updateSequence, instance, n); err != nil {
+// writeEnds writes the ends that were set.
+func (l *line) writeEnds() error {
+	for instance, e := range l.ends {
+		if err := l.execOne(sql.ErrNoRows, updateEnd, instance, e.sequence, e.head); err != nil {
 			return err
 		}
 	}
-	clear(l.sequences)
+	clear(l.ends)
 	return nil
 }

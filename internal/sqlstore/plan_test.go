@@ -34,7 +34,7 @@ func TestPlans(t *testing.T) {
 		"TokenByHash":      {selectTokenByHash, "sqlite_autoindex_tokens_"},
 		"Tokens":           {selectTokens, "sqlite_autoindex_tokens_"},
 		"Revoke":           {deleteToken, "(instance=? AND id=?)"},
-		"sequence":         {updateSequence, "sqlite_autoindex_instances_1 (id=?)"},
+		"sequence":         {updateEnd, "sqlite_autoindex_instances_1 (id=?)"},
 		"former active":    {updateFormerActive, "providers_active (instance=?)"},
 		"update":           {updateProvider, "(instance=? AND id=?)"},
 		"credential":       {updateCredential, "(instance=? AND id=?)"},

@@ -15,20 +15,20 @@ const mostChanges = 64
 
 // changing is a change that somebody waits for.
 type changing struct {
-	emailprovider.Change
+	change
 	row     changeRow
 	applied uint64 // its sequence, once it is made
 }
 
-func (p *postgresEngine) apply(ctx context.Context, c emailprovider.Change, _ *providerRow) (uint64, error) {
+func (p *postgresEngine) apply(ctx context.Context, c change, _ *providerRow) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("sqlstore: %w", err)
 	}
-	row, err := newChangeRow(c)
+	row, err := newChangeRow(&c)
 	if err != nil {
 		return 0, err
 	}
-	ask := &changing{Change: c, row: row}
+	ask := &changing{change: c, row: row}
 	if err := p.changes.await(ctx, p.patience, &job[*changing]{ask: ask}); err != nil {
 		return 0, err // what it has set is not to be read
 	}
@@ -109,7 +109,7 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 		return err
 	}
 	var kinds applyChanges
-	rows := make([]*changeRow, len(jobs))
+	rows, tags := make([]*changeRow, len(jobs)), make([][]byte, len(jobs))
 	for i, j := range jobs {
 		c := j.ask
 		if c.activates() || len(jobs) == 1 && c.Put != nil && c.Put.State == emailprovider.Active {
@@ -118,9 +118,9 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 			}
 		}
 		kinds.add(c.Change)
-		rows[i] = &c.row
+		rows[i], tags[i] = &c.row, c.tag
 	}
-	err = batch.add(ctx, kinds.text(), changeParams(rows, changeType), eachRow(answers(jobs)))
+	err = batch.add(ctx, kinds.text(), changeParams(rows, tags, changeType), eachRow(answers(jobs)))
 	if err != nil {
 		return err
 	}

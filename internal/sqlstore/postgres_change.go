@@ -32,12 +32,8 @@ var (
 	changeBytes = [...]string{"ciphertext", "prev_ciphertext"}
 )
 
-func newChangeRow(c emailprovider.Change) (r changeRow, err error) {
-	e := c.Event
-	details, err := formatDetails(e)
-	if err != nil {
-		return r, err
-	}
+func newChangeRow(c *change) (r changeRow, err error) {
+	e := &c.Event
 	var p providerRow
 	if c.Put != nil {
 		if p, err = newProviderRow(c.Put); err != nil {
@@ -48,7 +44,7 @@ func newChangeRow(c emailprovider.Change) (r changeRow, err error) {
 	r.texts = [...]string{
 		e.Instance, e.ProviderID, p.kind, p.description, p.senderAddress, p.senderName, p.replyTo, p.host, p.user, p.auth,
 		p.tokenEndpoint, p.clientID, p.scopes, p.endpoint, p.setBy, v.user, v.setBy,
-		string(e.Type), e.By.TokenID, e.By.Name, e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, details, p.ca,
+		string(e.Type), e.By.TokenID, e.By.Name, e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, c.details, p.ca,
 	}
 	r.numbers = [...]int64{
 		signed(c.Expect), int64(c.ExpectKey), signed(p.credentialVersion), int64(p.keyID), p.setAt, p.created, p.changed,
@@ -59,16 +55,23 @@ func newChangeRow(c emailprovider.Change) (r changeRow, err error) {
 	return r, nil
 }
 
-// changeParams returns changes as the argument of applyChanges, an array of a composite type.
-func changeParams(rows []*changeRow, changeType uint32) (p params) {
+// changeParams returns changes as the arguments of applyChanges: an array of a composite type, and their
+// events' tags.
+func changeParams(rows []*changeRow, tags [][]byte, changeType uint32) (p params) {
 	size := 0
-	for _, r := range rows {
-		size += r.size()
+	for i, r := range rows {
+		size += r.size() + 4 + len(tags[i])
 	}
-	p.buffer = make([]byte, 0, 20+size)
+	p.buffer = make([]byte, 0, 40+size)
 	p.array(len(rows), changeType)
 	for _, r := range rows {
 		r.element(&p)
+	}
+	p.end()
+	p.array(len(tags), byteaType)
+	for _, tag := range tags {
+		p.word(uint32(len(tag)))
+		p.buffer = append(p.buffer, tag...)
 	}
 	p.end()
 	return p
@@ -154,17 +157,16 @@ func (a applyChanges) compose() string {
 	}
 	set, from := strings.Join(written, ", "), strings.Join(values, ", ")
 	text := `WITH c AS (
-			SELECT c.*, i.sequence AS last, COALESCE(` + fitting + `, FALSE) AND i.id IS NOT NULL AS fits
-			FROM unnest($1::provider_change_2[]) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, n)
+			SELECT c.*, i.sequence AS last, i.chain_head, COALESCE(` + fitting + `, FALSE) AND i.id IS NOT NULL AS fits
+			FROM unnest($1::provider_change_2[], $2::bytea[]) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, tag, n)
 			LEFT JOIN instances AS i ON i.id = c.instance LEFT JOIN providers AS p ON p.instance = c.instance AND p.id = c.id
 		), ok AS MATERIALIZED (
 			SELECT *, last + count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n) AS seq FROM c
-		), recorded AS (
-			INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details)
-			SELECT instance, seq, e_type, id, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details FROM ok WHERE fits
+		)` + chainChanges + `, recorded AS (
+			INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details, chain)
+			SELECT instance, seq, e_type, id, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details, chain FROM chained
 		), counted AS (
-			UPDATE instances AS i SET sequence = made.seq
-			FROM (SELECT instance, max(seq) AS seq FROM ok WHERE fits GROUP BY instance) AS made WHERE i.id = made.instance
+			UPDATE instances AS i SET sequence = c.seq, chain_head = c.mac FROM chained AS c WHERE i.id = c.instance AND c.latest
 		)`
 	if a.updates {
 		text += `, updated AS (

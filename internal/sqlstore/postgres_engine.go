@@ -22,7 +22,8 @@ type postgresEngine struct {
 	fence    *fence
 	patience time.Duration // for each use of the database, waiting included
 
-	lockPatience time.Duration // for what other processes do alone
+	told         func(writes int) // of commits; may be nil
+	lockPatience time.Duration    // for what other processes do alone
 
 	changes     queue[*changing]
 	mails       queue[*accepting]
@@ -33,7 +34,7 @@ type postgresEngine struct {
 }
 
 func newPostgres(pool *pgxpool.Pool, f *fence, o Options) *postgresEngine {
-	p := &postgresEngine{pool: pool, fence: f, patience: postgresPatience, lockPatience: o.patience()}
+	p := &postgresEngine{pool: pool, fence: f, told: o.Committed, patience: postgresPatience, lockPatience: o.patience()}
 	p.changes.run = p.applyQueue
 	p.mails.run = p.acceptQueue
 	p.settlements.run = p.settleQueue

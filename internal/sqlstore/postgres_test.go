@@ -34,7 +34,7 @@ var expansion = goose.NewGoMigration(999, &goose.GoFunc{RunTx: func(ctx context.
 	for _, statement := range []string{
 		`ALTER TABLE providers ADD COLUMN region TEXT NOT NULL DEFAULT ''`,
 		`CREATE INDEX providers_region ON providers (region) WHERE region <> ''`,
-		`ALTER TABLE events ADD COLUMN chain BYTEA`,
+		`ALTER TABLE events ADD COLUMN trail BYTEA`,
 		`ALTER TABLE messages ADD COLUMN region TEXT`,
 		`CREATE TABLE regions (name TEXT PRIMARY KEY)`,
 	} {

@@ -42,6 +42,9 @@ func together[T any](
 	if explain != nil && err != nil {
 		err = explain(jobs[0], err)
 	}
+	if err == nil && p.told != nil {
+		p.told(len(jobs))
+	}
 	err = p.failedWrite(ctx, err)
 	for _, j := range jobs {
 		j.finish(err)

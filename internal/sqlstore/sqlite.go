@@ -37,6 +37,9 @@ type Options struct {
 	// Log is told what operators should know of the database; nil is nobody.
 	Log *slog.Logger
 
+	// Committed is told how many writes shared a commit; nil is nobody.
+	Committed func(writes int)
+
 	// more are migrations that this program knows besides its own, as if it were a newer one.
 	more []*goose.Migration
 
@@ -67,7 +70,7 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	reader.SetMaxIdleConns(readers)
 
 	engine := &sqliteEngine{
-		reader: reader, writer: writer, patience: patience, classify: sqliteClass,
+		reader: reader, writer: writer, patience: patience, classify: sqliteClass, told: o.Committed,
 		providers: new(cache[providerKey, providerRow]), tokens: new(cache[[32]byte, auth.Token]),
 	}
 	engine.queue.run = engine.commitBatch

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	updateSequence = `UPDATE instances SET sequence = $2 WHERE id = $1`
+	updateEnd = `UPDATE instances SET sequence = $2, chain_head = $3 WHERE id = $1`
 
 	updateFormerActive = `UPDATE providers SET active = FALSE, changed = $3, sequence = $4
 		WHERE instance = $1 AND active AND id <> $2`
@@ -45,11 +45,11 @@ const (
 
 // sqliteChange is a change with all that can be made ready before the transaction, which others wait for.
 type sqliteChange struct {
-	emailprovider.Change
+	change
 	former bool // another provider may be the active one before
 	query  string
 	args   []any // of the query; the sequence of the change is missing
-	event  []any // of insertEvent; the sequence is missing there too
+	event  []any // of insertEvent; the sequence is missing there too, and the chain
 	none   error // when the query touches no row
 }
 
@@ -57,15 +57,12 @@ type sqliteChange struct {
 const (
 	sequenceOfProvider = 14
 	sequenceOfEvent    = 1
+	chainOfEvent       = 12
 )
 
 // newSQLiteChange returns a change of a provider as it was before, or nil if that is not known.
-func newSQLiteChange(c emailprovider.Change, before *providerRow) (*sqliteChange, error) {
-	event, err := eventColumns(c.Event)
-	if err != nil {
-		return nil, err
-	}
-	s := &sqliteChange{Change: c, event: event, query: deleteProvider, none: emailprovider.ErrConflict}
+func newSQLiteChange(c change, before *providerRow) (*sqliteChange, error) {
+	s := &sqliteChange{change: c, event: eventColumns(&c), query: deleteProvider, none: emailprovider.ErrConflict}
 	if c.Put == nil {
 		s.args = []any{c.Event.Instance, c.Event.ProviderID, signed(c.Expect)}
 		return s, nil
@@ -112,14 +109,14 @@ func (r *providerRow) sameSettings(as *providerRow) bool {
 		r.clientID == as.clientID && r.scopes == as.scopes && r.endpoint == as.endpoint && r.ca == as.ca
 }
 
-func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change, before *providerRow) (uint64, error) {
-	change, err := newSQLiteChange(c, before)
+func (s *sqliteEngine) apply(ctx context.Context, c change, before *providerRow) (uint64, error) {
+	made, err := newSQLiteChange(c, before)
 	if err != nil {
 		return 0, err
 	}
 	var sequence uint64
 	err = s.write(ctx, write{of: cachedProviders, clean: true, do: func(l *line) (err error) {
-		sequence, err = change.apply(l)
+		sequence, err = made.apply(l)
 		return err
 	}})
 	if err != nil {
@@ -131,14 +128,14 @@ func (s *sqliteEngine) apply(ctx context.Context, c emailprovider.Change, before
 // apply makes the change in a transaction that may hold others; after an error the caller undoes what was done
 // since before the call. What can be refused goes first, so that there mostly is nothing.
 func (s *sqliteChange) apply(l *line) (sequence uint64, err error) {
-	last, err := l.sequence(s.Event.Instance)
+	last, err := l.end(s.Event.Instance)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("sqlstore: no instance %q", s.Event.Instance)
 	}
 	if err != nil {
 		return 0, err
 	}
-	next := last + 1
+	next := last.sequence + 1
 	if s.former {
 		if _, err := l.exec(updateFormerActive, s.Event.Instance, s.Event.ProviderID, micros(s.Put.Changed), next); err != nil {
 			return 0, err
@@ -150,7 +147,8 @@ func (s *sqliteChange) apply(l *line) (sequence uint64, err error) {
 	if err := l.execOne(s.none, s.query, s.args...); err != nil {
 		return 0, err
 	}
-	l.setSequence(s.Event.Instance, next)
-	s.event[sequenceOfEvent] = next
+	chain, head := s.add(uint64(next), last.head)
+	l.setEnd(s.Event.Instance, end{next, head})
+	s.event[sequenceOfEvent], s.event[chainOfEvent] = next, chain
 	return uint64(next), l.execOne(emailprovider.ErrIDTaken, insertEvent, s.event...)
 }

@@ -45,7 +45,7 @@ func TestNarrowUpdate(t *testing.T) {
 	p := provider(1)
 	p.Credential.Version++
 	query := func(c emailprovider.Change, before *providerRow) string {
-		change, err := newSQLiteChange(c, before)
+		change, err := newSQLiteChange(change{Change: c}, before)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,6 +25,7 @@ type sqliteEngine struct {
 	queue    queue[write]
 	patience time.Duration // for a whole write, waiting included
 	classify func(error) class
+	told     func(writes int) // of commits; may be nil
 	alone    sync.Mutex
 	eraser   eraser
 

@@ -72,7 +72,7 @@ func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful boo
 	l := &line{executor: own}
 	runaway := time.AfterFunc(s.patience, own.end)
 	defer runaway.Stop()
-	succeeded := false
+	succeeded := 0
 	for _, j := range jobs {
 		if !s.queue.begin(j) {
 			continue
@@ -87,18 +87,23 @@ func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful boo
 			own.end()
 			return err
 		}
-		succeeded = succeeded || j.err == nil
+		if j.err == nil {
+			succeeded++
+		}
 	}
-	if !succeeded {
+	if succeeded == 0 {
 		own.end()
 		return nil
 	}
-	if err := l.writeSequences(); err != nil {
+	if err := l.writeEnds(); err != nil {
 		own.end()
 		return err
 	}
 	runaway.Stop() // A commit can't be ended.
 	err := own.tx.Commit()
+	if err == nil && s.told != nil {
+		s.told(succeeded)
+	}
 	if err != nil && s.class(err) == brokenIO {
 		return errOutcomeUnknown.Because(err)
 	}
@@ -109,7 +114,7 @@ func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful boo
 // be undone.
 func (s *sqliteEngine) runJob(l *line, j *job[write], savepoint bool) error {
 	if savepoint {
-		if err := l.writeSequences(); err != nil {
+		if err := l.writeEnds(); err != nil {
 			return err
 		}
 		if _, err := l.exec(`SAVEPOINT job`); err != nil {
@@ -127,7 +132,7 @@ func (s *sqliteEngine) runJob(l *line, j *job[write], savepoint bool) error {
 		return nil
 	}
 	if j.err != nil {
-		clear(l.sequences)
+		clear(l.ends)
 		if _, err := l.exec(`ROLLBACK TO SAVEPOINT job`); err != nil {
 			return err
 		}

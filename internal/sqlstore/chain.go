@@ -1,0 +1,131 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/mailkeep/mailkeep/internal/audit"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
+)
+
+// change is a decided change with what is stored of its event.
+type change struct {
+	emailprovider.Change
+	details string
+	tag     []byte // of the event; empty if it is not chained
+}
+
+// decided prepares a change.
+func (db *DB) decided(c emailprovider.Change) (change, error) {
+	details, err := formatDetails(c.Event)
+	if err != nil || db.chain == nil {
+		return change{Change: c, details: details}, err
+	}
+	e := &c.Event
+	tag, err := db.chain.Tag(&audit.Row{
+		Instance: e.Instance, Type: string(e.Type), ProviderID: e.ProviderID, At: micros(e.At), TokenID: e.By.TokenID, Name: e.By.Name,
+		Protocol: e.By.Protocol, Procedure: e.By.Procedure, UserAgent: e.By.UserAgent, RequestID: e.By.RequestID, Details: details,
+	})
+	if err != nil {
+		return change{}, fmt.Errorf("sqlstore: %w", err)
+	}
+	return change{c, details, tag[:]}, nil
+}
+
+// add returns what is stored of the chain with the event, and its new head.
+func (c *change) add(sequence uint64, head []byte) (chain, next []byte) {
+	if len(c.tag) == 0 {
+		return nil, nil
+	}
+	if len(head) == 0 {
+		head = make([]byte, len(audit.Mac{}))
+	}
+	chain, mac := audit.Tag(c.tag).Add(sequence, head)
+	return chain, mac[:]
+}
+
+// chainChanges is add for applyChanges: of the changes that fit, what is stored of the chain, the head after
+// each, and which is the latest of its instance.
+var chainChanges = `, said AS (
+			SELECT instance, n, seq, id, e_type, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details,
+				chain_head, tag, CASE WHEN length(tag) > 0 THEN sha512(tag || int8send(seq)) END AS said
+			FROM ok WHERE fits OFFSET 0
+		), macs AS (
+			SELECT *, substr(said, 33) AS mac FROM said
+		), chained AS MATERIALIZED (
+			SELECT *, substr(tag, 1, 4) || substr(said, 1, 32) || sha256(mac || COALESCE(lag(mac) OVER w, chain_head, '` + noHead + `')) AS chain,
+				lead(seq) OVER w IS NULL AS latest
+			FROM macs WINDOW w AS (PARTITION BY instance ORDER BY n)
+		)`
+
+// noHead is the head before the first event, as PostgreSQL writes it.
+var noHead = `\x` + hex.EncodeToString(make([]byte, len(audit.Mac{})))
+
+const (
+	selectUnchained = `SELECT id, sequence FROM instances WHERE sequence > 0 AND chain_head IS NULL`
+	beginChain      = `UPDATE instances SET chain_head = $3 WHERE id = $1 AND sequence = $2 AND chain_head IS NULL`
+
+	selectEnd      = `SELECT sequence + 0 AS a, COALESCE(chain_head, '') AS b FROM instances WHERE id = $1`
+	selectYoungest = `SELECT COALESCE(max(sequence), 0) FROM providers WHERE instance = $1`
+	selectChained  = `SELECT sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details, chain
+		FROM events WHERE instance = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3`
+)
+
+// BeginChain has every event from now on chained. Events that are in no chain stay so; what comes after
+// them is chained to how many they are.
+func (db *DB) BeginChain(ctx context.Context, chain *audit.Chain) error {
+	db.chain = chain
+	type instance struct {
+		id       string
+		sequence uint64
+	}
+	found, err := all(ctx, db, func(row scanner) (i instance, err error) { return i, row.Scan(&i.id, &i.sequence) }, selectUnchained)
+	if err != nil {
+		return err
+	}
+	for _, i := range found {
+		base, err := chain.Base(i.id, i.sequence)
+		if err != nil {
+			return err
+		}
+		err = db.write(ctx, func(l *line) error {
+			_, err := l.exec(beginChain, i.id, i.sequence, base[:])
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AuditPage implements audit.Store.
+func (db *DB) AuditPage(ctx context.Context, instance string, from uint64, limit int) (page audit.Page, err error) {
+	err = db.snapshot(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		page = audit.Page{}
+		err := tx.QueryRowContext(ctx, selectEnd, instance).Scan(&page.Sequence, &page.Head)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // An instance that does not exist has no events.
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, selectYoungest, instance).Scan(&page.Youngest); err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, selectChained, instance, signed(from), limit+1)
+		page.Rows, err = collect(rows, err, func() (r audit.Row, err error) {
+			r.Instance = instance
+			return r, rows.Scan(&r.Sequence, &r.Type, &r.ProviderID, &r.At, &r.TokenID, &r.Name, &r.Protocol, &r.Procedure,
+				&r.UserAgent, &r.RequestID, &r.Details, &r.Chain)
+		})
+		if len(page.Rows) > limit {
+			page.Rows, page.More = page.Rows[:limit], true
+		}
+		return err
+	})
+	return page, err
+}
