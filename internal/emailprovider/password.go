@@ -29,7 +29,7 @@ func (s *Service) SetPassword(ctx context.Context, c Caller, id string, plain se
 	})
 	if failed := t.report.Failed; err == nil && failed != nil {
 		s.Log.Warn("a password was stored that could not be verified", "instance", p.Instance, "provider", p.ID,
-			"credential_version", p.Credential.Version, "step", failed.Step, "code", failed.Code)
+			"credential_version", p.Credential.Version, "step", failed.Step, "code", failed.Code, "request_id", c.Actor.RequestID)
 	}
 	return p, err
 }

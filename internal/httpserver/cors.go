@@ -16,7 +16,7 @@ func allowOrigins(origins []string, next http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: append(connectcors.AllowedMethods(), http.MethodPut, http.MethodDelete),
-		AllowedHeaders: append(connectcors.AllowedHeaders(), "Accept", "Authorization", "X-Zitadel-Orgid",
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Accept", "Authorization", "X-Zitadel-Orgid", requestIDHeader,
 			"Connect-Accept-Encoding", "Connect-Content-Encoding", "Grpc-Accept-Encoding", "Grpc-Encoding"),
 		ExposedHeaders: append(connectcors.ExposedHeaders(), "Deprecation", "Link", "Sunset", "Www-Authenticate", requestIDHeader),
 		MaxAge:         7200, // seconds; the most that Chromium keeps

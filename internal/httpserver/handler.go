@@ -30,6 +30,10 @@ type Options struct {
 	Pages        map[string]http.Handler // what GET answers at more paths, such as "/livez"
 	WriteTimeout time.Duration           // for a client to read each write, on HTTP/2 of a stream only; 30 s if 0
 	Log          *slog.Logger            // of one line for each request; none if nil
+
+	// Calls is told of each call that has ended, and how long it took; nil for nobody. One without a Code is
+	// a request that was no method's.
+	Calls func(call *rpc.Call, took time.Duration)
 }
 
 // NewHandler returns the one handler for everything that server serves.

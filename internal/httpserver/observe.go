@@ -2,7 +2,6 @@ package httpserver
 
 import (
 	"cmp"
-	"crypto/rand"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,13 +10,12 @@ import (
 	"github.com/mailkeep/mailkeep/internal/rpc"
 )
 
-const requestIDHeader = "X-Request-Id"
-
 // observe gives each request its rpc.Call and id, and writes one line about it when it has been
-// answered, unless there is no log.
+// answered, unless there is no log. Of denied calls only so many get a line.
 func (o Options) observe(next http.Handler) http.Handler {
+	var denied deniedLog
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := &rpc.Call{RequestID: rand.Text(), Started: time.Now(), Host: r.Host}
+		call := &rpc.Call{RequestID: requestID(r), Started: time.Now(), Host: r.Host}
 		w.Header().Set(requestIDHeader, call.RequestID)
 		m := o.Methods[r.URL.Path]
 		recorder := &recorder{ResponseWriter: w}
@@ -31,8 +29,18 @@ func (o Options) observe(next http.Handler) http.Handler {
 		next.ServeHTTP(recorder, r.WithContext(rpc.WithCall(r.Context(), call)))
 		recorder.extend() // for what is still in buffers
 		drain(w, r)
-		if o.Log != nil {
-			logAccess(o.Log, call, r, cmp.Or(recorder.status, http.StatusOK))
+		if o.Calls != nil && (call.Code != "" || recorder.status >= http.StatusBadRequest || recorder.Header().Get("Grpc-Status") != "") {
+			o.Calls(call, time.Since(call.Started))
+		}
+		if o.Log == nil {
+			return
+		}
+		suppressed, line := 0, true
+		if isDenied(call) {
+			suppressed, line = denied.line(deniedKey(call, r), time.Now())
+		}
+		if line {
+			logAccess(o.Log, call, r, cmp.Or(recorder.status, http.StatusOK), suppressed)
 		}
 	})
 }
@@ -55,12 +63,12 @@ const (
 )
 
 // logAccess writes the access line. A path is logged only for what was no call: it may hold anything.
-func logAccess(log *slog.Logger, call *rpc.Call, r *http.Request, status int) {
+func logAccess(log *slog.Logger, call *rpc.Call, r *http.Request, status, suppressed int) {
 	message, protocol := "request", "http"
 	if call.Code != "" {
 		message, protocol = "call", call.Protocol
 	}
-	attributes := append(make([]slog.Attr, 0, 10),
+	attributes := append(make([]slog.Attr, 0, 11),
 		slog.String("request_id", call.RequestID), slog.String("protocol", protocol), slog.Int("status", status),
 		slog.Duration("duration", time.Since(call.Started)))
 	if call.Code == "" {
@@ -71,6 +79,9 @@ func logAccess(log *slog.Logger, call *rpc.Call, r *http.Request, status int) {
 	}
 	if call.ErrorID != "" {
 		attributes = append(attributes, slog.String("error_id", call.ErrorID))
+	}
+	if suppressed > 0 {
+		attributes = append(attributes, slog.Int("denied_without_a_line", suppressed))
 	}
 	log.LogAttrs(r.Context(), slog.LevelInfo, message, attributes...)
 }
