@@ -35,6 +35,7 @@ type client struct {
 	deprecations mailkeepv1connect.DeprecationServiceClient
 	messages     mailkeepv1connect.MessageServiceClient
 	credentials  mailkeepv1connect.ProviderServiceClient
+	audit        mailkeepv1connect.AuditServiceClient
 	live         live
 }
 
@@ -69,6 +70,7 @@ func (c *connection) ProvideClient(s streams) (*client, error) {
 		deprecations: mailkeepv1connect.NewDeprecationServiceClient(calls),
 		messages:     mailkeepv1connect.NewMessageServiceClient(calls),
 		credentials:  mailkeepv1connect.NewProviderServiceClient(calls),
+		audit:        mailkeepv1connect.NewAuditServiceClient(calls),
 		live: live{
 			messages:    mailkeepv1connect.NewMessageServiceClient(unlimited),
 			credentials: mailkeepv1connect.NewProviderServiceClient(unlimited),

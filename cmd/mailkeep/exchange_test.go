@@ -25,6 +25,7 @@ func startFake(t *testing.T, answers ...any) *fake {
 	server := connect.NewServer()
 	mailkeepv1connect.RegisterMessageServiceHandler(server, f.messageFake)
 	mailkeepv1connect.RegisterProviderServiceHandler(server, f.credentialFake)
+	mailkeepv1connect.RegisterAuditServiceHandler(server, auditFake{script: s})
 	adminv1connect.RegisterAdminServiceHandler(server, f)
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, server)

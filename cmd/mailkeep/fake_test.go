@@ -150,6 +150,19 @@ func (f credentialFake) WatchRotatePassword(ctx context.Context, req *mailkeepv1
 	return play(ctx, f.script, req, s.Send)
 }
 
+type auditFake struct {
+	mailkeepv1connect.UnimplementedAuditServiceHandler
+	*script
+}
+
+func (f auditFake) ListEvents(ctx context.Context, req *mailkeepv1.ListEventsRequest) (*mailkeepv1.ListEventsResponse, error) {
+	return answer[*mailkeepv1.ListEventsResponse](ctx, f.script, req)
+}
+
+func (f auditFake) VerifyEvents(ctx context.Context, req *mailkeepv1.VerifyEventsRequest) (*mailkeepv1.VerifyEventsResponse, error) {
+	return answer[*mailkeepv1.VerifyEventsResponse](ctx, f.script, req)
+}
+
 // GetEmailProviderById is what verify asks for the stored settings.
 func (f *fake) GetEmailProviderById(ctx context.Context, req *adminv1.GetEmailProviderByIdRequest) (*adminv1.GetEmailProviderByIdResponse, error) {
 	return answer[*adminv1.GetEmailProviderByIdResponse](ctx, f.messageFake.script, req)

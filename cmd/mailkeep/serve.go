@@ -20,7 +20,9 @@ import (
 )
 
 type serveCommand struct {
-	Listen  string `default:"127.0.0.1:8080" env:"MAILKEEP_LISTEN" placeholder:"HOST:PORT" help:"Address to listen on, for every protocol (${default})."`
+	Listen      string `default:"127.0.0.1:8080" env:"MAILKEEP_LISTEN" placeholder:"HOST:PORT" help:"Address to listen on, for every protocol (${default})."`
+	AdminListen string `env:"MAILKEEP_ADMIN_LISTEN" placeholder:"HOST:PORT" help:"Address for operators only, in plain HTTP: /metrics for Prometheus, /livez, /readyz (nowhere)."`
+
 	DataDir string `default:"./mailkeep-data" env:"MAILKEEP_DATA_DIR" type:"path" help:"Folder of database, keyset and admin token; made if missing (${default})."`
 
 	DatabaseURL string `name:"database-url" env:"MAILKEEP_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database to keep everything in, shared by any number of replicas: postgres://USER@HOST[,HOST…]/NAME?sslmode=verify-full. The password can come from PGPASSWORD or a file that passfile= names (a file in the data folder)."`
@@ -134,7 +136,7 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 		}
 	}
 	return app.Config{
-		Listen: c.Listen, DataDir: c.DataDir, DatabaseURL: secret.New(c.DatabaseURL), KeysetFile: c.KeysetFile, AdminToken: token,
+		Listen: c.Listen, AdminListen: c.AdminListen, DataDir: c.DataDir, DatabaseURL: secret.New(c.DatabaseURL), KeysetFile: c.KeysetFile, AdminToken: token,
 		OIDC:    trust,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, DrainTimeout: c.DrainTimeout,
 		Binding: emailprovider.BindingMode(c.CredentialBinding), SenderDomains: c.SenderDomain,

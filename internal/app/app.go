@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
+	"github.com/mailkeep/mailkeep/internal/audit"
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/auth/oidc"
 	"github.com/mailkeep/mailkeep/internal/datadir"
@@ -49,6 +50,7 @@ type App struct {
 	health   *health.Service
 	server   *http.Server
 	listener net.Listener
+	admin    admin
 	cert     *tls.Certificate
 	draining context.Context // ends when the service is going down
 	drain    context.CancelFunc
@@ -77,6 +79,9 @@ func Open(ctx context.Context, c Config) (a *App, err error) {
 	if a.dir, err = datadir.Open(c.DataDir); err != nil {
 		return a, err
 	}
+	if err := a.listenAdmin(); err != nil {
+		return a, err
+	}
 	if err := a.openStore(ctx); err != nil {
 		return a, err
 	}
@@ -102,7 +107,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		c.Log.Warn("unsafe settings of the store are allowed: changes and mails that were acknowledged may be lost " +
 			"in a power cut, a crash or a failover; without --unsafe-durability they are refused")
 	}
-	options := sqlstore.Options{Settings: c.StoreSettings, UnsafeDurability: c.UnsafeDurability, Now: c.Now, Log: c.Log}
+	options := sqlstore.Options{Settings: c.StoreSettings, UnsafeDurability: c.UnsafeDurability, Now: c.Now, Log: c.Log, Committed: a.committed()}
 	embedded := c.DatabaseURL.Empty()
 	if embedded {
 		a.db, err = openDatabase(ctx, a.dir, options)
@@ -137,6 +142,10 @@ func (a *App) assemble(ctx context.Context) error {
 	}
 	keyset, err := openKeyset(ctx, path, a.store)
 	if err != nil {
+		return err
+	}
+	chain := audit.New(keyset)
+	if err := a.db.BeginChain(ctx, chain); err != nil {
 		return err
 	}
 	var roots *x509.CertPool // the system's
@@ -174,19 +183,21 @@ func (a *App) assemble(ctx context.Context) error {
 		VerifyCompatible: c.VerifyCompatible, KeepPrevious: c.KeepPrevious, Now: c.Now, Log: c.Log,
 	})
 	a.Messages, a.worker = outbox.NewService(outbox.Config{
-		Store: a.store, Queue: a.store, Sealer: keyset, Providers: a.Providers, Carrier: a.carrier, Others: a.db.Others(),
+		Store: a.store, Queue: a.queue(), Sealer: keyset, Providers: a.Providers, Carrier: a.carrier, Others: a.db.Others(),
 		Lifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.Sessions, Lease: c.Lease, Now: c.Now, Log: c.Log,
 	})
 	a.uses = deprecation.NewRecorder(a.store, c.Now)
 	a.health = health.NewService(a.check, adminv1connect.AdminServiceName)
 	handler, err := newHandler(c, domains{
-		instances: instances, providers: a.Providers, messages: a.Messages, tokens: tokens, uses: a.uses, health: a.health,
-		rotate: rotation(keyset, a.store, a.db.SetUp), draining: a.draining,
+		instances: instances, providers: a.Providers, messages: a.Messages, tokens: tokens,
+		audit: audit.Verifier{Store: a.store, Chain: chain}, uses: a.uses, health: a.health,
+		rotate: rotation(keyset, a.store, a.db.SetUp), draining: a.draining, calls: countCall(a.admin.metrics),
 	})
 	if err != nil {
 		return err
 	}
 	a.server = httpserver.New(handler, c.Log)
+	a.assembleAdmin()
 	return nil
 }
 
@@ -269,6 +280,7 @@ func (a *App) Run(ctx context.Context) error {
 	})
 	background.Go(func() { a.worker.Run(ctx, a.config.DrainTimeout) })
 	background.Go(func() { a.destroyPrevious(ctx) })
+	background.Go(func() { a.serveAdmin(ctx) })
 	if a.trust != nil {
 		background.Go(func() { a.trust.Run(ctx) })
 	}
@@ -315,6 +327,11 @@ func (a *App) close() error {
 			errs = append(errs, err)
 		}
 		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if a.admin.listener != nil {
+		if err := a.admin.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/audit"
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/auth/oidc"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
@@ -28,6 +29,7 @@ const (
 // each has a data folder of its own, and all have the same keyset.
 type Config struct {
 	Listen       string // host:port
+	AdminListen  string // host:port of metrics and health; nowhere if empty
 	DataDir      string
 	DatabaseURL  secret.Text // postgres://…; a file in the data folder if empty
 	KeysetFile   string      // the data folder's if empty
@@ -82,6 +84,7 @@ type Store interface {
 	emailprovider.Store
 	emailprovider.Vault
 	seal.Checks
+	audit.Store
 	auth.Store
 	deprecation.Store
 	outbox.Store

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/grpcreflect/v2"
@@ -16,6 +17,7 @@ import (
 	adminv1 "github.com/mailkeep/mailkeep/gen/zitadel/admin/v1"
 	"github.com/mailkeep/mailkeep/gen/zitadel/admin/v1/adminv1connect"
 	"github.com/mailkeep/mailkeep/internal/adminrpc"
+	"github.com/mailkeep/mailkeep/internal/audit"
 	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -37,6 +39,7 @@ func services() []protoreflect.ServiceDescriptor {
 		mailkeepv1.File_mailkeep_v1_operations_proto,
 		mailkeepv1.File_mailkeep_v1_message_proto,
 		mailkeepv1.File_mailkeep_v1_provider_proto,
+		mailkeepv1.File_mailkeep_v1_audit_proto,
 	} {
 		for i := range file.Services().Len() {
 			all = append(all, file.Services().Get(i))
@@ -54,10 +57,12 @@ type domains struct {
 	providers *emailprovider.Service
 	messages  *outbox.Service
 	tokens    *auth.Service
+	audit     audit.Verifier
 	uses      *deprecation.Recorder
 	health    *health.Service
 	rotate    mailrpc.Rotate
 	draining  context.Context // ends when streams must
+	calls     func(*rpc.Call, time.Duration)
 }
 
 // newHandler returns the handler of the one port.
@@ -80,6 +85,7 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 	mailkeepv1connect.RegisterDeprecationServiceHandler(server, mailrpc.NewDeprecations(d.uses, successors(methods)))
 	mailkeepv1connect.RegisterMessageServiceHandler(server, mailrpc.NewMessages(d.messages, d.draining))
 	mailkeepv1connect.RegisterProviderServiceHandler(server, mailrpc.NewProviders(d.providers, d.messages, deprecated(methods), c.Now))
+	mailkeepv1connect.RegisterAuditServiceHandler(server, mailrpc.NewAudit(d.providers, d.audit, deprecated(methods)))
 	healthv1connect.RegisterHealthHandler(server, d.health)
 	grpcreflect.Register(server)
 
@@ -92,6 +98,7 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 		Methods:     methods,
 		CORSOrigins: c.CORSOrigins,
 		Log:         c.Log,
+		Calls:       d.calls,
 		Pages: map[string]http.Handler{
 			"/livez":        http.HandlerFunc(d.health.Live),
 			"/readyz":       http.HandlerFunc(d.health.Ready),

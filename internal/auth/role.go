@@ -14,13 +14,14 @@ const (
 	SendMessages   = "message.send"
 	ReadMessages   = "message.read"    // what became of mails, and who got them
 	ReadContents   = "message.content" // what mails say
+	ReadAudit      = "audit.read"      // every event of the instance, and whether they are what was recorded
 	WriteSystem    = "system.write"    // what touches all instances, such as the keyset
 )
 
 // permissions of each role. The IAM_ roles are ZITADEL's.
 var permissions = map[string][]string{
 	"SYSTEM_OWNER":     {WriteSystem},
-	"IAM_OWNER":        {ReadProviders, WriteProviders, ReadTokens, WriteTokens, SendMessages, ReadMessages, ReadContents},
+	"IAM_OWNER":        {ReadProviders, WriteProviders, ReadTokens, WriteTokens, SendMessages, ReadMessages, ReadContents, ReadAudit},
 	"IAM_OWNER_VIEWER": {ReadProviders, ReadTokens, ReadMessages},
 	"IAM_LOGIN_CLIENT": {ReadProviders},
 	"MESSAGE_SENDER":   {SendMessages, ReadMessages},

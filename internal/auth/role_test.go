@@ -13,7 +13,7 @@ func TestRoles(t *testing.T) {
 	want := map[string][]string{
 		"SYSTEM_OWNER": {"system.write"},
 		"IAM_OWNER": {
-			"iam.read", "iam.write", "message.content", "message.read", "message.send", "token.read", "token.write",
+			"audit.read", "iam.read", "iam.write", "message.content", "message.read", "message.send", "token.read", "token.write",
 		},
 		"IAM_OWNER_VIEWER": {"iam.read", "message.read", "token.read"},
 		"IAM_LOGIN_CLIENT": {"iam.read"},
@@ -22,7 +22,7 @@ func TestRoles(t *testing.T) {
 	got := map[string][]string{}
 	for role := range permissions {
 		for _, p := range []string{
-			"iam.read", "iam.write", "message.content", "message.read", "message.send", "system.write", "token.read", "token.write",
+			"audit.read", "iam.read", "iam.write", "message.content", "message.read", "message.send", "system.write", "token.read", "token.write",
 		} {
 			if (Caller{Roles: []string{role}}).May(p) {
 				got[role] = append(got[role], p)

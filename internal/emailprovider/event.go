@@ -58,6 +58,20 @@ const (
 // with a sequence above after, oldest first, and the after of the next page; that is 0 after the
 // last. NotFound if there was never a provider with this id.
 func (s *Service) Events(ctx context.Context, instance, id string, after uint64, limit int) (page []Event, next uint64, err error) {
+	page, next, err = s.events(ctx, instance, id, after, limit)
+	if err == nil && len(page) == 0 {
+		err = s.hadProvider(ctx, instance, id)
+	}
+	return page, next, err
+}
+
+// AllEvents is Events for all providers of the instance.
+func (s *Service) AllEvents(ctx context.Context, instance string, after uint64, limit int) (page []Event, next uint64, err error) {
+	return s.events(ctx, instance, "", after, limit)
+}
+
+// events returns a page, which may be empty.
+func (s *Service) events(ctx context.Context, instance, id string, after uint64, limit int) (page []Event, next uint64, err error) {
 	if limit < 0 || limit > maxEvents {
 		return nil, 0, invalid(idValue, fmt.Sprintf("page_size is not from 1 to %d", maxEvents))
 	}
@@ -65,15 +79,10 @@ func (s *Service) Events(ctx context.Context, instance, id string, after uint64,
 		limit = someEvents
 	}
 	page, err = s.Store.Events(ctx, instance, id, after, limit+1) // to see whether there is more
-	switch {
-	case err != nil:
-		return nil, 0, err
-	case len(page) > limit:
+	if err == nil && len(page) > limit {
 		return page[:limit], page[limit-1].Sequence, nil
-	case len(page) == 0:
-		return nil, 0, s.hadProvider(ctx, instance, id)
 	}
-	return page, 0, nil
+	return page, 0, err
 }
 
 // hadProvider returns NotFound if there was never a provider with this id: each has an event.

@@ -96,7 +96,7 @@ func TestOwnMethods(t *testing.T) {
 	methods := 0
 	for _, file := range []protoreflect.FileDescriptor{
 		mailkeepv1.File_mailkeep_v1_message_proto, mailkeepv1.File_mailkeep_v1_provider_proto,
-		mailkeepv1.File_mailkeep_v1_token_proto, mailkeepv1.File_mailkeep_v1_operations_proto,
+		mailkeepv1.File_mailkeep_v1_token_proto, mailkeepv1.File_mailkeep_v1_operations_proto, mailkeepv1.File_mailkeep_v1_audit_proto,
 	} {
 		for i := range file.Services().Len() {
 			set, err := method.Read(file.Services().Get(i))
@@ -117,7 +117,7 @@ func TestOwnMethods(t *testing.T) {
 			}
 		}
 	}
-	if methods != 21 {
+	if methods != 23 {
 		t.Errorf("%d methods", methods)
 	}
 }
