@@ -58,12 +58,3 @@ func mustMac(t Tag, sequence uint64) Mac {
 	_, mac := t.at(sequence)
 	return mac
 }
-
-// TestTagIsCheap: it is made for each change.
-func TestTagIsCheap(t *testing.T) {
-	c := New(oneKey{})
-	row := Row{Instance: "default", Type: "provider.updated", Details: `{"fields":["password"]}`}
-	if n := testing.AllocsPerRun(100, func() { _, _ = c.Tag(&row) }); n > 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
