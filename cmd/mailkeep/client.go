@@ -32,6 +32,7 @@ type client struct {
 	providers    adminv1connect.AdminServiceClient
 	tokens       mailkeepv1connect.TokenServiceClient
 	keys         mailkeepv1connect.KeyServiceClient
+	instances    mailkeepv1connect.InstanceServiceClient
 	deprecations mailkeepv1connect.DeprecationServiceClient
 	messages     mailkeepv1connect.MessageServiceClient
 	credentials  mailkeepv1connect.ProviderServiceClient
@@ -67,6 +68,7 @@ func (c *connection) ProvideClient(s streams) (*client, error) {
 		providers:    adminv1connect.NewAdminServiceClient(calls),
 		tokens:       mailkeepv1connect.NewTokenServiceClient(calls),
 		keys:         mailkeepv1connect.NewKeyServiceClient(calls),
+		instances:    mailkeepv1connect.NewInstanceServiceClient(calls),
 		deprecations: mailkeepv1connect.NewDeprecationServiceClient(calls),
 		messages:     mailkeepv1connect.NewMessageServiceClient(calls),
 		credentials:  mailkeepv1connect.NewProviderServiceClient(calls),

@@ -159,6 +159,22 @@ var steps = []step{
 		err: "mailkeep: token create: --lifetime must be more than nothing; leave it out for ever\n"},
 	{args: "token create x", err: "mailkeep: missing flags: --role=ROLE,...\n", status: 2},
 	{args: "keys rotate", out: "primary-key: N\nsealed-again: N\n"},
+
+	// Instances.
+	{args: "instance add acme --domain Mail.Acme.example --max-tokens 5", out: "SECRET\n",
+		err: "instance acme, and the token of its owner, which is not shown again\n"},
+	{args: "instance update acme --name ACME --domain a.example --domain b.example --sender-domain acme.example --max-open-mails 9",
+		out: "id: acme\nname: ACME\ndomains: a.example,b.example\npolicy: sender-domains=acme.example max-open-mails=9 max-tokens=5\n"},
+	{args: "instance update acme --no-domain --no-sender-domain --max-tokens 0", out: "id: acme\nname: ACME\npolicy: max-open-mails=9\n"},
+	{args: "instance update acme --domain a.example --no-domain", status: 2,
+		err: "mailkeep: instance update: --domain and --no-domain: give one of them\n"},
+	{args: "instance update none --name x", err: "mailkeep: instance not found (MAILKEEP-INSTANCE)\n", status: 1},
+	{args: "instance list", out: "ID  NAME  DOMAINS  POLICY  CREATED  REMOVED\nacme  ACME  -  max-open-mails=9  TIME  -\ndefault  default  -  -  -  -\n"},
+	{args: "instance remove acme", err: "mailkeep: instance remove: --yes is needed when standard input is not a terminal\n", status: 2},
+	{args: "instance remove acme --yes", out: "removed: acme\n"},
+	{args: "instance remove default --yes", err: "mailkeep: the instance default can't be removed (MAILKEEP-INSTANCE)\n", status: 1},
+	{args: "instance list --removed", out: "ID  NAME  DOMAINS  POLICY  CREATED  REMOVED\ndefault  default  -  -  -  -\nacme  ACME  -  -  TIME  TIME\n"},
+	{args: "instance add acme", err: "mailkeep: this id is or was an instance's; ids are given once (MAILKEEP-INSTANCE)\n", status: 1},
 	{before: (*service).callDeprecated, args: "deprecated", out: "METHOD  USE INSTEAD  CALLS  TOKEN  LAST USED  CLIENT\n" +
 		"GetSMTPConfigById  GetEmailProviderById  2  admin  TIME  old client\n"},
 }

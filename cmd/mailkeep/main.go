@@ -19,6 +19,7 @@ type commands struct {
 	Token      tokenCommands     `cmd:"" help:"Make, list and revoke API tokens."`
 	Keys       keysCommands      `cmd:"" help:"Care for the keys that secrets are sealed with."`
 	Audit      auditCommands     `cmd:"" help:"Verify and export the record of changes."`
+	Instance   instanceCommands  `cmd:"" help:"Make, list, change and remove instances: tenants on one service."`
 	Backup     backupCommand     `cmd:"" help:"Copy the database of a running or stopped service into a file."`
 	Restore    restoreCommand    `cmd:"" help:"Put the database of a backup into a data folder."`
 	Deprecated deprecatedCommand `cmd:"" help:"List who still calls deprecated methods."`

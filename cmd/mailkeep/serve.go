@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"time"
 
@@ -46,8 +47,10 @@ type serveCommand struct {
 	CORSOrigin   []string      `name:"cors-origin" env:"MAILKEEP_CORS_ORIGIN" placeholder:"URL" help:"Web origin that may call from a browser; may be repeated (any origin; never with cookies)."`
 	DrainTimeout time.Duration `default:"15s" env:"MAILKEEP_DRAIN_TIMEOUT" help:"How long calls under way may take to finish after SIGTERM (${default})."`
 
+	TrustedProxy []string `env:"MAILKEEP_TRUSTED_PROXY" placeholder:"CIDR" help:"Network of proxies that may say which host a request is for, in X-Zitadel-Instance-Host, Forwarded or X-Forwarded-Host; may be repeated (none)."`
+
 	CredentialBinding string   `default:"strict" enum:"strict,compatible" env:"MAILKEEP_CREDENTIAL_BINDING" help:"What an update does that changes host, port, user or tls without bringing the secret: strict refuses it, compatible moves the secret along and records that (${default})."`
-	SenderDomain      []string `env:"MAILKEEP_SENDER_DOMAIN" placeholder:"DOMAIN" help:"Domain that senders must be in; may be repeated (any)."`
+	SenderDomain      []string `env:"MAILKEEP_SENDER_DOMAIN" placeholder:"DOMAIN" help:"Domain that senders of the default instance must be in; may be repeated (any)."`
 
 	EHLOName          string   `name:"ehlo-name" env:"MAILKEEP_EHLO_NAME" help:"Name to greet mail servers with (the machine's full name)."`
 	CAFile            string   `name:"ca-file" env:"MAILKEEP_CA_FILE" type:"path" help:"Certificate authorities in PEM to trust for mail servers, token endpoints and the issuer, besides the system's."`
@@ -129,6 +132,10 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 	if err != nil {
 		return app.Config{}, err
 	}
+	proxies, err := networks(c.TrustedProxy)
+	if err != nil {
+		return app.Config{}, fmt.Errorf("--trusted-proxy: %w", err)
+	}
 	var sunset time.Time
 	if c.Sunset != "" {
 		if sunset, err = time.Parse(time.DateOnly, c.Sunset); err != nil {
@@ -138,7 +145,7 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 	return app.Config{
 		Listen: c.Listen, AdminListen: c.AdminListen, DataDir: c.DataDir, DatabaseURL: secret.New(c.DatabaseURL), KeysetFile: c.KeysetFile, AdminToken: token,
 		OIDC:    trust,
-		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, DrainTimeout: c.DrainTimeout,
+		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, TrustedProxies: proxies, DrainTimeout: c.DrainTimeout,
 		Binding: emailprovider.BindingMode(c.CredentialBinding), SenderDomains: c.SenderDomain,
 		EHLOName: c.EHLOName, CAFile: c.CAFile, PlaintextAuthHosts: c.PlaintextAuthHost, EgressAllow: allowed,
 		VerifyCompatible: emailprovider.VerifyMode(c.VerifyCompatibleCalls), KeepPrevious: c.KeepPreviousPassword,
@@ -155,6 +162,21 @@ func (c *serveCommand) egressAllow() (all []egress.Target, err error) {
 			return nil, fmt.Errorf("--egress-allow: %w", err)
 		}
 		all = append(all, t)
+	}
+	return all, nil
+}
+
+// networks reads networks in CIDR notation; an address is the network of itself.
+func networks(texts []string) (all []netip.Prefix, err error) {
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(text)
+		if addr, err2 := netip.ParseAddr(text); err2 == nil && addr.Zone() == "" {
+			network, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil || network.Addr().Is4In6() {
+			return nil, fmt.Errorf("%q is not a network such as 10.0.0.0/8 or fd00::/8", text)
+		}
+		all = append(all, network.Masked())
 	}
 	return all, nil
 }

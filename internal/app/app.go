@@ -44,6 +44,7 @@ type App struct {
 	db       *sqlstore.DB
 	store    Store // db, wrapped if the Config says so
 	uses     *deprecation.Recorder
+	tenants  *instance.Service
 	worker   *outbox.Worker
 	carrier  *delivery.Transport
 	trust    *oidc.Trust // of the default instance; nil for none
@@ -140,7 +141,7 @@ func (a *App) assemble(ctx context.Context) error {
 	if path == "" {
 		path = a.dir.Path(keysetFile)
 	}
-	keyset, err := openKeyset(ctx, path, a.store)
+	keyset, ring, err := openKeyset(ctx, path, a.store, c.Now)
 	if err != nil {
 		return err
 	}
@@ -170,8 +171,13 @@ func (a *App) assemble(ctx context.Context) error {
 	if c.EHLOName != "" && !delivery.ValidEHLOName(c.EHLOName) {
 		return fmt.Errorf("--ehlo-name: %q is not a fully qualified domain name", c.EHLOName)
 	}
-	instances := instance.NewSingle(emailprovider.Policy{SenderDomains: c.SenderDomains})
-	guard := egress.NewGuard(egress.Options{Allow: c.EgressAllow, Many: manyInstances})
+	a.tenants, err = instance.NewService(ctx, instance.Config{
+		Store: a.store, Keys: ring, SenderDomains: c.SenderDomains, Gone: a.forget, Now: c.Now, Log: c.Log,
+	})
+	if err != nil {
+		return err
+	}
+	guard := egress.NewGuard(egress.Options{Allow: c.EgressAllow, Many: a.tenants.Many})
 	a.carrier = delivery.New(delivery.Options{
 		Dialer: guard, EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
 		Timeout: c.DeliveryTimeout, StepTimeout: c.StepTimeout, Sessions: c.Sessions,
@@ -179,19 +185,19 @@ func (a *App) assemble(ctx context.Context) error {
 	})
 	a.Providers = emailprovider.NewService(emailprovider.Config{
 		Store:  announcing{a.store, func(instance string, sequence uint64) { a.worker.Changed(instance, sequence) }},
-		Sealer: keyset, Policies: instances, Binding: c.Binding, Mailer: a.carrier, Egress: guard,
+		Sealer: ring, Policies: a.tenants, Binding: c.Binding, Mailer: a.carrier, Egress: guard,
 		VerifyCompatible: c.VerifyCompatible, KeepPrevious: c.KeepPrevious, Now: c.Now, Log: c.Log,
 	})
 	a.Messages, a.worker = outbox.NewService(outbox.Config{
-		Store: a.store, Queue: a.queue(), Sealer: keyset, Providers: a.Providers, Carrier: a.carrier, Others: a.db.Others(),
+		Store: a.store, Queue: a.queue(), Sealer: ring, Providers: a.Providers, Carrier: a.carrier, Others: a.db.Others(),
 		Lifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.Sessions, Lease: c.Lease, Now: c.Now, Log: c.Log,
 	})
 	a.uses = deprecation.NewRecorder(a.store, c.Now)
 	a.health = health.NewService(a.check, adminv1connect.AdminServiceName)
 	handler, err := newHandler(c, domains{
-		instances: instances, providers: a.Providers, messages: a.Messages, tokens: tokens,
+		instances: a.tenants, providers: a.Providers, messages: a.Messages, tokens: tokens,
 		audit: audit.Verifier{Store: a.store, Chain: chain}, uses: a.uses, health: a.health,
-		rotate: rotation(keyset, a.store, a.db.SetUp), draining: a.draining, calls: countCall(a.admin.metrics),
+		rotate: rotation(keyset, ring, a.store, a.db.SetUp), draining: a.draining, calls: countCall(a.admin.metrics),
 	})
 	if err != nil {
 		return err
@@ -211,9 +217,11 @@ func (a *App) openTrust(roots *x509.CertPool) (others auth.Others, err error) {
 	return oidc.Set{instance.Default: a.trust}, nil
 }
 
-// manyInstances reports whether there is more than one instance, so that hosts are named by others than
-// who owns the network.
-func manyInstances(context.Context) bool { return false }
+// forget drops what is in memory of a removed instance.
+func (a *App) forget(instance string) {
+	a.worker.Drop(instance)
+	a.carrier.Drop(instance)
+}
 
 // check returns why calls can't be served: the store does not answer.
 func (a *App) check(ctx context.Context) error {
@@ -284,6 +292,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.trust != nil {
 		background.Go(func() { a.trust.Run(ctx) })
 	}
+	background.Go(func() { a.tenants.Run(ctx, a.db.Others() != nil) })
 	stopDraining := context.AfterFunc(ctx, func() {
 		a.health.Drain()
 		a.drain()

@@ -4,6 +4,7 @@ package app
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/audit"
@@ -12,6 +13,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/instance"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/seal"
 	"github.com/mailkeep/mailkeep/internal/secret"
@@ -28,21 +30,22 @@ const (
 // Config is every setting of the service. With a DatabaseURL any number of services may share the database;
 // each has a data folder of its own, and all have the same keyset.
 type Config struct {
-	Listen       string // host:port
-	AdminListen  string // host:port of metrics and health; nowhere if empty
-	DataDir      string
-	DatabaseURL  secret.Text // postgres://…; a file in the data folder if empty
-	KeysetFile   string      // the data folder's if empty
-	AdminToken   secret.Text // made at the first start if empty
-	TLSCert      string      // PEM file; plain HTTP if empty
-	TLSKey       string
-	CORSOrigins  []string
-	DrainTimeout time.Duration
+	Listen         string // host:port
+	AdminListen    string // host:port of metrics and health; nowhere if empty
+	DataDir        string
+	DatabaseURL    secret.Text // postgres://…; a file in the data folder if empty
+	KeysetFile     string      // the data folder's if empty
+	AdminToken     secret.Text // made at the first start if empty
+	TLSCert        string      // PEM file; plain HTTP if empty
+	TLSKey         string
+	CORSOrigins    []string
+	TrustedProxies []netip.Prefix // that say which host a request is for
+	DrainTimeout   time.Duration
 
 	OIDC oidc.Config // whose tokens are taken besides our own; nobody's if zero
 
 	Binding       emailprovider.BindingMode
-	SenderDomains []string
+	SenderDomains []string // of the default instance
 
 	EHLOName           string
 	CAFile             string // PEM file of more certificate authorities for mail servers
@@ -89,4 +92,6 @@ type Store interface {
 	deprecation.Store
 	outbox.Store
 	outbox.Queue
+	instance.Store
+	seal.InstanceKeys
 }

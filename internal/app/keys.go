@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mailkeep/mailkeep/internal/datadir"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/instance"
 	"github.com/mailkeep/mailkeep/internal/seal"
 	"github.com/mailkeep/mailkeep/internal/secret"
 )
@@ -32,28 +34,37 @@ func (noKeys) Open(emailprovider.Sealed, emailprovider.Binding) (secret.Text, er
 type keyStore interface {
 	emailprovider.Vault
 	seal.Checks
+	seal.InstanceKeys
 }
 
 // openKeyset loads the keyset, or makes one if nothing was ever sealed. A keyset that can't open
 // what is stored is refused with the names of the providers that would be lost, and so is one that
 // lacks a key that another replica has.
-func openKeyset(ctx context.Context, path string, store keyStore) (*seal.Keyset, error) {
+//
+// With a new keyset the default instance gets a key of its own. An older installation gets one with the next
+// rotation: until then its replicas of the version before can open everything.
+func openKeyset(ctx context.Context, path string, store keyStore, now func() time.Time) (*seal.Keyset, *seal.Ring, error) {
 	keyset, err := seal.Load(keyFile(path))
+	created := errors.Is(err, seal.ErrNoKeyset)
 	switch {
-	case errors.Is(err, seal.ErrNoKeyset):
+	case created:
 		if keyset, err = createKeyset(ctx, path, store); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := emailprovider.CheckKeys(ctx, store, keyset); err != nil {
-		return nil, fmt.Errorf("%s (--keyset-file) does not fit the database: %w", path, err)
+	ring := seal.NewRing(keyset, store, now)
+	if err := emailprovider.CheckKeys(ctx, store, ring); err != nil {
+		return nil, nil, fmt.Errorf("%s (--keyset-file) does not fit the database: %w", path, err)
 	}
 	if err := keyset.Check(ctx, store); err != nil {
-		return nil, fmt.Errorf("%s: %w; bring the present file of a service that works with this database, or name it with --keyset-file", path, err)
+		return nil, nil, fmt.Errorf("%s: %w; bring the present file of a service that works with this database, or name it with --keyset-file", path, err)
 	}
-	return keyset, nil
+	if created {
+		return keyset, ring, ring.Renew(ctx, instance.Default)
+	}
+	return keyset, ring, nil
 }
 
 // createKeyset makes a keyset for a database that was never used with one.
@@ -73,7 +84,7 @@ func createKeyset(ctx context.Context, path string, store keyStore) (*seal.Keyse
 }
 
 // rotation returns the operation behind KeyService, which one process does at a time.
-func rotation(keyset *seal.Keyset, store keyStore, alone func(context.Context, func() error) error) func(context.Context) (uint32, uint64, error) {
+func rotation(keyset *seal.Keyset, ring *seal.Ring, store keyStore, alone func(context.Context, func() error) error) func(context.Context) (uint32, uint64, error) {
 	return func(ctx context.Context) (primary uint32, resealed uint64, err error) {
 		err = alone(ctx, func() (err error) {
 			if primary, err = keyset.Rotate(); err != nil {
@@ -82,7 +93,10 @@ func rotation(keyset *seal.Keyset, store keyStore, alone func(context.Context, f
 			if err = keyset.Check(ctx, store); err != nil {
 				return err
 			}
-			resealed, err = emailprovider.Reseal(ctx, store, keyset, primary)
+			if err = ring.RenewAll(ctx); err != nil {
+				return emailprovider.Unfinished(err)
+			}
+			resealed, err = emailprovider.Reseal(ctx, store, ring, ring.Current)
 			return err
 		})
 		return primary, resealed, err

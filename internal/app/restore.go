@@ -136,7 +136,7 @@ func (r *Restored) checkKeyset(ctx context.Context, db *sqlstore.DB, dir *datadi
 	case err != nil:
 		return fmt.Errorf("%s: %w", r.Keyset, err)
 	}
-	err = emailprovider.CheckKeys(ctx, db, keyset)
+	err = emailprovider.CheckKeys(ctx, db, seal.NewRing(keyset, db, time.Now))
 	if err == nil {
 		err = keyset.Check(ctx, db)
 	}

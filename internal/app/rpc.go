@@ -36,6 +36,7 @@ func services() []protoreflect.ServiceDescriptor {
 	for _, file := range []protoreflect.FileDescriptor{
 		adminv1.File_zitadel_admin_v1_admin_proto,
 		mailkeepv1.File_mailkeep_v1_token_proto,
+		mailkeepv1.File_mailkeep_v1_instance_proto,
 		mailkeepv1.File_mailkeep_v1_operations_proto,
 		mailkeepv1.File_mailkeep_v1_message_proto,
 		mailkeepv1.File_mailkeep_v1_provider_proto,
@@ -53,7 +54,7 @@ func Methods() (method.Set, error) { return method.Read(services()...) }
 
 // domains are what the handlers call.
 type domains struct {
-	instances instance.Single
+	instances *instance.Service
 	providers *emailprovider.Service
 	messages  *outbox.Service
 	tokens    *auth.Service
@@ -81,6 +82,7 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 	})...)
 	adminv1connect.RegisterAdminServiceHandler(server, adminrpc.NewService(d.providers))
 	mailkeepv1connect.RegisterTokenServiceHandler(server, mailrpc.NewTokens(d.tokens, c.Log))
+	mailkeepv1connect.RegisterInstanceServiceHandler(server, mailrpc.NewInstances(d.instances, c.Log))
 	mailkeepv1connect.RegisterKeyServiceHandler(server, mailrpc.NewKeys(d.rotate))
 	mailkeepv1connect.RegisterDeprecationServiceHandler(server, mailrpc.NewDeprecations(d.uses, successors(methods)))
 	mailkeepv1connect.RegisterMessageServiceHandler(server, mailrpc.NewMessages(d.messages, d.draining))
@@ -99,6 +101,8 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 		CORSOrigins: c.CORSOrigins,
 		Log:         c.Log,
 		Calls:       d.calls,
+
+		TrustedProxies: c.TrustedProxies,
 		Pages: map[string]http.Handler{
 			"/livez":        http.HandlerFunc(d.health.Live),
 			"/readyz":       http.HandlerFunc(d.health.Ready),

@@ -33,8 +33,12 @@ func Roles() []string { return slices.Sorted(maps.Keys(permissions)) }
 // IsRole reports whether there is a role of that name.
 func IsRole(name string) bool { return permissions[name] != nil }
 
-// adminRoles are the roles of the token that an installation starts with.
-var adminRoles = []string{"IAM_OWNER", "SYSTEM_OWNER"}
+// adminRoles are the roles of the token that an installation starts with, ownerRoles of the one that a further
+// instance starts with.
+var (
+	adminRoles = []string{"IAM_OWNER", "SYSTEM_OWNER"}
+	ownerRoles = []string{"IAM_OWNER"}
+)
 
 // Caller is who calls: a token of one instance, ours or another issuer's. The zero Caller may do nothing.
 type Caller struct {

@@ -110,7 +110,7 @@ func (s *Service) Create(ctx context.Context, by Caller, name string, roles []st
 	if err := checkNew(by, name, roles, lifetime); err != nil {
 		return Token{}, secret.Text{}, err
 	}
-	id := strings.ToLower(rand.Text()[:12])
+	id := newID()
 	plain := newToken(id)
 	now := s.now().UTC().Truncate(time.Microsecond)
 	t := Token{
@@ -143,6 +143,8 @@ func checkNew(by Caller, name string, roles []string, lifetime *time.Duration) e
 	}
 	return nil
 }
+
+func newID() string { return strings.ToLower(rand.Text()[:12]) }
 
 func unknownRole(text string) error {
 	return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "%s; there are %s", text, strings.Join(Roles(), ", "))
@@ -182,6 +184,16 @@ func (s *Service) Revoke(ctx context.Context, by Caller, id string) error {
 
 // NewAdminToken returns a token to hand to SetAdminToken.
 func NewAdminToken() secret.Text { return newToken(adminID) }
+
+// NewOwner returns the first token of an instance, for whoever stores it, and what its holder sends.
+func NewOwner(instance string, now time.Time) (Token, secret.Text) {
+	id := newID()
+	plain := newToken(id)
+	return Token{
+		Instance: instance, ID: id, Name: "owner", Roles: ownerRoles,
+		Hash: sha256.Sum256([]byte(plain.Reveal())), Created: now,
+	}, plain
+}
 
 // SetAdminToken makes token the admin token of the instance, in place of the one before. It may be
 // any text of at least 32 bytes that fits in a header.

@@ -95,7 +95,8 @@ type Transport struct {
 	now         func() time.Time
 
 	pool    *pool
-	patient *Transport // with Carry's limits
+	patient *Transport  // with Carry's limits
+	kept    *TokenCache // of patient
 
 	webhooks       *hooks
 	webhookTimeout time.Duration
@@ -137,7 +138,8 @@ func New(o Options) *Transport {
 	t.webhooks = newHooks(t)
 	patient := *t
 	patient.stepTimeout = cmp.Or(o.CarryStepTimeout, DefaultCarryStepTimeout)
-	patient.tokens = NewTokenCache(t.tokens, t.now)
+	t.kept = NewTokenCache(t.tokens, t.now)
+	patient.tokens = t.kept
 	patient.dotTimeout = cmp.Or(o.FinalDotTimeout, DefaultFinalDotTimeout)
 	t.patient = &patient
 	return t
@@ -147,6 +149,13 @@ func New(o Options) *Transport {
 func (t *Transport) Close() {
 	t.pool.close()
 	t.webhooks.close()
+}
+
+// Drop ends the sessions that Carry has kept of an instance, and forgets its bearer tokens. Sessions in use end
+// when they are done with.
+func (t *Transport) Drop(instance string) {
+	t.pool.drop(instance)
+	t.kept.drop(instance)
 }
 
 // Deliver implements emailprovider.Mailer.

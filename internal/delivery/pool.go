@@ -182,6 +182,20 @@ func (p *pool) close() {
 	endAll(all)
 }
 
+// drop ends the idle sessions of an instance.
+func (p *pool) drop(instance string) {
+	p.mu.Lock()
+	var all []*session
+	for at, d := range p.docks {
+		if at.instance == instance {
+			all = append(all, d.remove(func(*kept) bool { return true })...)
+			p.forget(at, d)
+		}
+	}
+	p.mu.Unlock()
+	endAll(all)
+}
+
 // remove takes sessions out of the idle ones. It is called with the lock held.
 func (d *dock) remove(unwanted func(*kept) bool) (removed []*session) {
 	d.idle = slices.DeleteFunc(d.idle, func(k *kept) bool {

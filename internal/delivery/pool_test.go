@@ -163,6 +163,25 @@ func TestEditions(t *testing.T) {
 	})
 }
 
+// TestDrop: the sessions of an instance that is removed are closed, and nobody else's.
+func TestDrop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &line{}
+		transport := delivery.New(delivery.Options{Dialer: l})
+		defer transport.Close()
+		for _, instance := range []string{"i", "j"} {
+			via := stored(plainRoute("x:25"), 1, 1)
+			via.Instance = instance
+			carry(t.Context(), t, transport, via, letters(1))
+		}
+		transport.Drop("i")
+		synctest.Wait()
+		if got := l.state(); got != "2 dialed, 1 open, 1 quits" {
+			t.Error(got)
+		}
+	})
+}
+
 // TestCredentialVersions rotates a password between mails: every mail after it goes over a session
 // that has logged in with the new one.
 func TestCredentialVersions(t *testing.T) {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -88,6 +89,13 @@ func (c *TokenCache) Token(ctx context.Context, via emailprovider.Route) (Bearer
 		return c.source.Token(ctx, via)
 	}
 	return kept, nil
+}
+
+// drop forgets the tokens of an instance.
+func (c *TokenCache) drop(instance string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.tokens, func(at place, _ *keptToken) bool { return at.instance == instance })
 }
 
 // look returns a kept token, or a request to wait for, or neither for an earlier state of a provider than

@@ -271,6 +271,10 @@ func TestKeptToken(t *testing.T) {
 	send("a revoked one, and no other", "token 400", 1, 1)
 	o.answer = ""
 	send("and then one", "ok", 1, 1)
+	transport.Drop("another")
+	send("after another instance was removed", "ok", 0, 1)
+	transport.Drop(via.Instance)
+	send("after its instance was removed", "ok", 1, 1)
 }
 
 // TestRefusedTokens has a mail server refuse every token: each session gets a new one, once.

@@ -29,7 +29,8 @@ const (
 // Store keeps uses. Its contract is the suite in storetest.
 type Store interface {
 	// AddUses adds each entry's calls to the stored entry with the same instance, method, caller
-	// and user agent, and widens its dates; all entries or none. A user agent beyond MaxAgents of
+	// and user agent, and widens its dates; all entries or none, but for those of instances that there are
+	// not, or not any more, which are left out (Unknown). A user agent beyond MaxAgents of
 	// one instance, method and caller is Other.
 	AddUses(ctx context.Context, uses []Use) error
 	// Uses returns the uses of an instance, the latest first, ties by method, caller, user agent.

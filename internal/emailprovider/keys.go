@@ -13,24 +13,21 @@ import (
 // resealBatch is how many providers are loaded at once while resealing.
 const resealBatch = 200
 
-// Reseal seals every secret that is not sealed with the primary key again, over all instances, and
-// returns how many. A secret that does not open is left as it is and named in the error, after all
+// Reseal seals every secret again that is not sealed with the current key of its instance, and returns how
+// many. A secret that does not open is left as it is and named in the error, after all
 // others are done. When the vault fails, the error says that the key is in use.
-func Reseal(ctx context.Context, vault Vault, sealer Sealer, primary uint32) (resealed uint64, err error) {
+func Reseal(ctx context.Context, vault Vault, sealer Sealer, current func(instance string) uint32) (resealed uint64, err error) {
 	keys, err := vault.KeysInUse(ctx)
 	if err != nil {
-		return 0, unfinished(err)
+		return 0, Unfinished(err)
 	}
 	var damaged []Provider
 	for _, key := range keys {
-		if key == primary {
-			continue
-		}
-		n, shut, err := resealKey(ctx, vault, sealer, key)
+		n, shut, err := resealKey(ctx, vault, sealer, key, current)
 		resealed += n
 		damaged = append(damaged, shut...)
 		if err != nil {
-			return resealed, unfinished(err)
+			return resealed, Unfinished(err)
 		}
 	}
 	if len(damaged) > 0 {
@@ -40,8 +37,8 @@ func Reseal(ctx context.Context, vault Vault, sealer Sealer, primary uint32) (re
 	return resealed, nil
 }
 
-// unfinished adds to what a store says, which is that nothing was changed.
-func unfinished(err error) error {
+// Unfinished adds to what a store says in the midst of a rotation, which is that nothing was changed.
+func Unfinished(err error) error {
 	var f *fault.Error
 	if !errors.As(err, &f) {
 		return err
@@ -51,7 +48,7 @@ func unfinished(err error) error {
 }
 
 // resealKey returns the providers whose secrets it could not open as damaged.
-func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32) (resealed uint64, damaged []Provider, err error) {
+func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32, current func(instance string) uint32) (resealed uint64, damaged []Provider, err error) {
 	var last Provider
 	for {
 		batch, err := vault.SealedBy(ctx, key, last.Instance, last.ID, resealBatch)
@@ -59,6 +56,10 @@ func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32) (res
 			return resealed, damaged, err
 		}
 		for _, p := range batch {
+			if current(p.Instance) == key {
+				last = p
+				continue
+			}
 			err := resealOne(ctx, vault, sealer, p)
 			if errors.Is(err, ErrConflict) {
 				break // changed meanwhile, perhaps by a command that had sealed with this key: load it again
@@ -78,6 +79,9 @@ func resealKey(ctx context.Context, vault Vault, sealer Sealer, key uint32) (res
 
 func resealOne(ctx context.Context, vault Vault, sealer Sealer, p Provider) error {
 	plain, err := sealer.Open(p.Credential.Sealed, p.binding())
+	if fault.KindOf(err) == fault.Unavailable {
+		return err
+	}
 	if err != nil {
 		return errSealed
 	}

@@ -305,7 +305,7 @@ func TestKeyRotationKeepsPrevious(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, primary); err != nil {
+	if _, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, always(primary)); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"a", "b"} {

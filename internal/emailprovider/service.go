@@ -208,6 +208,9 @@ func (s *Service) open(p Provider) (secret.Text, error) {
 		return secret.Text{}, nil
 	}
 	plain, err := s.Sealer.Open(p.Credential.Sealed, p.binding())
+	if fault.KindOf(err) == fault.Unavailable {
+		return secret.Text{}, err // it may open later
+	}
 	if err != nil {
 		s.Log.Error("a stored secret does not open", "instance", p.Instance, "provider", p.ID,
 			"credential_version", p.Credential.Version, "key_id", p.Credential.Sealed.KeyID)

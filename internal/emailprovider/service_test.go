@@ -98,11 +98,21 @@ func newWorld(t *testing.T, mode emailprovider.BindingMode, domains ...string) *
 	w := &world{t: t, store: store, keyset: keyset, keyfile: file, mailer: &mailer{}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	w.Service = emailprovider.NewService(emailprovider.Config{
 		Store: store, Sealer: keyset, Mailer: w.mailer, Binding: mode, Log: slog.New(slog.DiscardHandler),
-		Policies: instance.NewSingle(emailprovider.Policy{SenderDomains: domains}),
+		Policies: policy{SenderDomains: domains},
 		Now:      func() time.Time { return w.now },
 	})
 	return w
 }
+
+// policy is every instance's.
+type policy emailprovider.Policy
+
+func (p policy) Policy(context.Context, string) (emailprovider.Policy, error) {
+	return emailprovider.Policy(p), nil
+}
+
+// always is the current key of every instance.
+func always(key uint32) func(string) uint32 { return func(string) uint32 { return key } }
 
 func smtp(auth emailprovider.AuthSettings) emailprovider.SMTPSettings {
 	return emailprovider.SMTPSettings{
@@ -649,7 +659,7 @@ func TestKeyRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, primary); err != nil {
+	if _, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, always(primary)); err != nil {
 		t.Fatal(err)
 	}
 	wg.Wait()
@@ -696,7 +706,7 @@ func TestKeyRotationLosesTheRace(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	if n, err := emailprovider.Reseal(t.Context(), vault, w.keyset, primary); n != 1 || err != nil {
+	if n, err := emailprovider.Reseal(t.Context(), vault, w.keyset, always(primary)); n != 1 || err != nil {
 		t.Errorf("resealed %d, %v", n, err)
 	}
 	if keys, err := w.store.KeysInUse(t.Context()); err != nil || !slices.Equal(keys, []uint32{primary}) {
@@ -730,11 +740,11 @@ func TestKeyRotationIsNotFinished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := emailprovider.Reseal(t.Context(), &fullVault{Vault: w.store}, w.keyset, primary)
+	n, err := emailprovider.Reseal(t.Context(), &fullVault{Vault: w.store}, w.keyset, always(primary))
 	if wantFault(t, err, fault.ResourceExhausted, "MAILKEEP-RESEAL"); n != 1 || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("resealed %d, %v", n, err)
 	}
-	if n, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, primary); n != 1 || err != nil {
+	if n, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, always(primary)); n != 1 || err != nil {
 		t.Errorf("resealed %d afterwards, %v", n, err)
 	}
 }
@@ -762,7 +772,7 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, primary); n != 1 || fault.KindOf(err) != fault.FailedPrecondition || !strings.Contains(err.Error(), damaged.ID) {
+	if n, err := emailprovider.Reseal(t.Context(), w.store, w.keyset, always(primary)); n != 1 || fault.KindOf(err) != fault.FailedPrecondition || !strings.Contains(err.Error(), damaged.ID) {
 		t.Errorf("resealed %d, %v", n, err)
 	}
 	if _, err := w.SetPassword(t.Context(), by, damaged.ID, secret.New("q")); err != nil {

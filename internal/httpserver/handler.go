@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path"
 	"strings"
 	"time"
@@ -34,6 +35,9 @@ type Options struct {
 	// Calls is told of each call that has ended, and how long it took; nil for nobody. One without a Code is
 	// a request that was no method's.
 	Calls func(call *rpc.Call, took time.Duration)
+
+	// TrustedProxies are the networks of proxies that say which host a request is for.
+	TrustedProxies []netip.Prefix
 }
 
 // NewHandler returns the one handler for everything that server serves.

@@ -15,7 +15,7 @@ import (
 func (o Options) observe(next http.Handler) http.Handler {
 	var denied deniedLog
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := &rpc.Call{RequestID: requestID(r), Started: time.Now(), Host: r.Host}
+		call := &rpc.Call{RequestID: requestID(r), Started: time.Now(), Host: o.host(r)}
 		w.Header().Set(requestIDHeader, call.RequestID)
 		m := o.Methods[r.URL.Path]
 		recorder := &recorder{ResponseWriter: w}

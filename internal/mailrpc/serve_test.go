@@ -140,6 +140,8 @@ func (owner) Authenticate(_ context.Context, instance string, _ []string) (auth.
 
 func (owner) ByHost(context.Context, string) (string, error) { return "instance-1", nil }
 
+func (owner) While(ctx context.Context, _ string) (context.Context, func()) { return ctx, func() {} }
+
 // serve serves both services behind the whole chain and returns the URL; log gets what it logs.
 func serve(t *testing.T, o *fakeOutbox, p *fakeProviders, draining context.Context, log io.Writer) string {
 	t.Helper()

@@ -11,7 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailkeep/mailkeep/internal/auth"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
+	"github.com/mailkeep/mailkeep/internal/instance"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/seal"
 	"github.com/mailkeep/mailkeep/internal/secret"
@@ -22,7 +24,7 @@ import (
 type bed struct {
 	t         *testing.T
 	db        *sqlstore.DB
-	keys      *seal.Keyset
+	keys      *seal.Ring
 	providers *emailprovider.Service
 	carrier   *carrier
 	service   *outbox.Service
@@ -173,9 +175,9 @@ func inBubble(t *testing.T, test func(t *testing.T, b *bed)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &bed{t: t, db: db, keys: keys, carrier: &carrier{}}
+		b := &bed{t: t, db: db, keys: seal.NewRing(keys, db, time.Now), carrier: &carrier{}}
 		b.providers = emailprovider.NewService(emailprovider.Config{
-			Store: db, Sealer: keys, Policies: policies{}, Log: slog.New(slog.DiscardHandler),
+			Store: db, Sealer: b.keys, Policies: policies{}, Log: slog.New(slog.DiscardHandler),
 		})
 		b.stop = b.run(store{DB: db}, b.carrier)
 		defer func() { b.stop() }()
@@ -206,6 +208,19 @@ func (b *bed) run(s interface {
 	synctest.Wait()
 	b.providers.Store = changes{b.db, worker}
 	return sync.OnceFunc(func() { cancel(); <-done })
+}
+
+// addInstance adds an instance with a key of its own.
+func (b *bed) addInstance(id string) {
+	b.t.Helper()
+	key, err := b.keys.NewKey(id)
+	if err == nil {
+		owner, _ := auth.NewOwner(id, time.Now())
+		err = b.db.CreateInstance(b.t.Context(), instance.New{Instance: instance.Instance{ID: id}, Key: key, Owner: owner})
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // restart starts the outbox anew.

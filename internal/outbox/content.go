@@ -8,10 +8,11 @@ import (
 	"slices"
 )
 
-// Sealer encrypts what mails say. What was sealed with some associated data opens with no other.
+// Sealer encrypts what mails say. What was sealed for an instance, with some associated data, opens for no
+// other.
 type Sealer interface {
-	SealBytes(plain, associated []byte) (Sealed, error)
-	OpenBytes(sealed Sealed, associated []byte) ([]byte, error)
+	SealBytes(instance string, plain, associated []byte) (Sealed, error)
+	OpenBytes(instance string, sealed Sealed, associated []byte) ([]byte, error)
 }
 
 // What is sealed of a mail. The names are part of the associated data.
@@ -45,11 +46,11 @@ func sealContent(s Sealer, m Message, c Content) (Sealed, error) {
 	if err != nil {
 		return Sealed{}, fmt.Errorf("outbox: %w", err)
 	}
-	return s.SealBytes(plain, forContent(m))
+	return s.SealBytes(m.Instance, plain, forContent(m))
 }
 
 func openContent(s Sealer, m Message, sealed Sealed) (Content, error) {
-	plain, err := s.OpenBytes(sealed, forContent(m))
+	plain, err := s.OpenBytes(m.Instance, sealed, forContent(m))
 	if err != nil {
 		return Content{}, err
 	}

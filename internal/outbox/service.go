@@ -112,7 +112,7 @@ func (s *Service) Send(ctx context.Context, instance string, d Draft) (id string
 	if err != nil {
 		return "", err
 	}
-	then := s.hub.hold(m.ID)
+	then := s.hub.hold(mailKey{m.Instance, m.ID})
 	kept, err := s.Store.Accept(ctx, m, sealed)
 	if errors.Is(err, ErrKeyTaken) {
 		then()
@@ -135,7 +135,7 @@ func (s *Service) seal(m *Message, d Draft, active emailprovider.Provider) (Seal
 			return Sealed{}, err
 		}
 		// A plain hash would let a thief of the database try out one-time codes.
-		sealed, err := s.Sealer.SealBytes(sum, associated(fieldFingerprint, m.Instance, m.ID))
+		sealed, err := s.Sealer.SealBytes(m.Instance, sum, associated(fieldFingerprint, m.Instance, m.ID))
 		if err != nil {
 			return Sealed{}, err
 		}
@@ -172,11 +172,19 @@ func (s *Service) takenBefore(ctx context.Context, instance string, d Draft) (id
 	return s.repeated(kept, d)
 }
 
+// shut is what callers are told of what does not open: that it never will, unless its key can't be had just now.
+func shut(err error) error {
+	if fault.KindOf(err) == fault.Unavailable {
+		return err
+	}
+	return errUnreadable.Because(err)
+}
+
 // repeated answers a call with an idempotency key that was used for kept.
 func (s *Service) repeated(kept Message, d Draft) (id string, err error) {
-	was, err := s.Sealer.OpenBytes(Sealed{Ciphertext: kept.Fingerprint}, associated(fieldFingerprint, kept.Instance, kept.ID))
+	was, err := s.Sealer.OpenBytes(kept.Instance, Sealed{Ciphertext: kept.Fingerprint}, associated(fieldFingerprint, kept.Instance, kept.ID))
 	if err != nil {
-		return "", errUnreadable.Because(err)
+		return "", shut(err)
 	}
 	is, err := fingerprint(d)
 	if err != nil {
@@ -213,7 +221,7 @@ func (s *Service) Content(ctx context.Context, instance, id string) (Content, er
 	}
 	c, err := openContent(s.Sealer, m, sealed)
 	if err != nil {
-		return Content{}, errUnreadable.Because(err)
+		return Content{}, shut(err)
 	}
 	return c, nil
 }
@@ -248,7 +256,7 @@ func (s *Service) Retry(ctx context.Context, instance, id string) (Message, erro
 		return Message{}, explain(err)
 	}
 	now := s.now()
-	then := s.hub.hold(id)
+	then := s.hub.hold(mailKey{instance, id})
 	m, err = s.Store.Requeue(ctx, instance, id, retryAt(m, now), now.Add(c.Lifetime))
 	if err != nil {
 		then()

@@ -258,9 +258,7 @@ func TestRecipientsAreBound(t *testing.T) {
 // TestOthersMails: an instance sees only its own, and what is another's is like what is not there.
 func TestOthersMails(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		if err := b.db.AddInstance(t.Context(), "other"); err != nil {
-			t.Fatal(err)
-		}
+		b.addInstance("other")
 		b.activate(us)
 		id := b.send(us)
 		b.until(us, id, outbox.Delivered)

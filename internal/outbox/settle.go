@@ -68,10 +68,10 @@ func (s *settler) run() {
 // the mails or this one is broken off; then they are sent again.
 func (w *Worker) settle(ctx context.Context, batch []settled) {
 	settlements := make([]Settlement, len(batch))
-	var putBack []string
+	var putBack []mailKey
 	for i := range batch {
 		if settlements[i] = batch[i].what; settlements[i].State == Queued {
-			putBack = append(putBack, settlements[i].ID)
+			putBack = append(putBack, mailKey{settlements[i].Instance, settlements[i].ID})
 		}
 	}
 	var made []Message

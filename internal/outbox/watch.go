@@ -74,8 +74,13 @@ type hub struct {
 
 	mu       sync.Mutex
 	watchers map[*watcher]struct{}
-	held     map[string]*held // by id
+	held     map[mailKey]*held
 }
+
+// mailKey names a mail.
+type mailKey struct{ instance, id string }
+
+func keyOf(m *Message) mailKey { return mailKey{m.Instance, m.ID} }
 
 // held is what has come of a mail while an earlier change of it is not told yet.
 type held struct {
@@ -90,7 +95,7 @@ type watcher struct {
 	gone              chan struct{} // closed when nobody reads changes any more
 }
 
-func newHub() *hub { return &hub{watchers: map[*watcher]struct{}{}, held: map[string]*held{}} }
+func newHub() *hub { return &hub{watchers: map[*watcher]struct{}{}, held: map[mailKey]*held{}} }
 
 func (h *hub) add(instance, id, tag string) (*watcher, error) {
 	w := &watcher{
@@ -153,7 +158,7 @@ func (h *hub) publish(m Message) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if hold, ok := h.held[m.ID]; ok {
+	if hold, ok := h.held[keyOf(&m)]; ok {
 		hold.later = append(hold.later, m)
 		return
 	}
@@ -162,7 +167,7 @@ func (h *hub) publish(m Message) {
 
 // hold begins a change of mails that others may change again as soon as it is made: what they publish
 // waits until then is called with the change that there was, if any.
-func (h *hub) hold(ids ...string) (then func(made ...Message)) {
+func (h *hub) hold(mails ...mailKey) (then func(made ...Message)) {
 	if h.watched.Load() == 0 || h.follower != nil {
 		return func(made ...Message) {
 			for _, m := range made {
@@ -172,35 +177,35 @@ func (h *hub) hold(ids ...string) (then func(made ...Message)) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, id := range ids {
-		if h.held[id] == nil {
-			h.held[id] = &held{}
+	for _, key := range mails {
+		if h.held[key] == nil {
+			h.held[key] = &held{}
 		}
-		h.held[id].by++
+		h.held[key].by++
 	}
 	return func(made ...Message) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for _, m := range made {
 			// Whoever holds the mail besides has a change to tell that came before.
-			if hold := h.held[m.ID]; hold != nil && (hold.by > 1 || !slices.Contains(ids, m.ID)) {
+			if hold := h.held[keyOf(&m)]; hold != nil && (hold.by > 1 || !slices.Contains(mails, keyOf(&m))) {
 				hold.later = append(hold.later, m)
 				continue
 			}
 			h.tell(m)
 		}
-		for _, id := range ids {
-			h.release(id)
+		for _, key := range mails {
+			h.release(key)
 		}
 	}
 }
 
-func (h *hub) release(id string) {
-	hold := h.held[id]
+func (h *hub) release(key mailKey) {
+	hold := h.held[key]
 	if hold.by--; hold.by > 0 {
 		return
 	}
-	delete(h.held, id)
+	delete(h.held, key)
 	for _, m := range hold.later {
 		h.tell(m)
 	}

@@ -218,6 +218,13 @@ func (w *Worker) laneLocked(instance string) *lane {
 	return l
 }
 
+// Drop forgets an instance that was removed. What is being sent of it finds that its mails are gone.
+func (w *Worker) Drop(instance string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.lanes, instance)
+}
+
 func (w *Worker) now() time.Time { return w.Now().UTC().Truncate(time.Microsecond) }
 
 // stopping reports whether nothing more is to be claimed.

@@ -151,9 +151,7 @@ func TestNoProvider(t *testing.T) {
 // TestSlowServer: a server that does not answer holds up nobody else.
 func TestSlowServer(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		if err := b.db.AddInstance(t.Context(), "other"); err != nil {
-			t.Fatal(err)
-		}
+		b.addInstance("other")
 		b.activate(us)
 		b.activate("other")
 		release := make(chan struct{})

@@ -21,6 +21,9 @@ type Authenticator interface {
 // Instances knows which instance a request is for.
 type Instances interface {
 	ByHost(ctx context.Context, host string) (string, error)
+	// While returns a context that ends with ctx and when the instance is removed, with the cause that the
+	// caller is told then. stop gives up what it takes.
+	While(ctx context.Context, instance string) (bound context.Context, stop func())
 }
 
 // Config is what the chain works with.
@@ -89,10 +92,16 @@ func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
 		if call.Caller, err = check(); err != nil {
 			return err
 		}
-		if call.Method.Streams {
-			stream = admittedStream{stream, check}
+		if !call.Method.Streams {
+			return next(ctx, spec, stream)
 		}
-		return next(ctx, spec, stream)
+		bound, stop := c.Instances.While(ctx, instance)
+		defer stop()
+		err = next(bound, spec, admittedStream{stream, check})
+		if err != nil && bound.Err() != nil && ctx.Err() == nil {
+			return context.Cause(bound)
+		}
+		return err
 	}
 }
 

@@ -140,7 +140,7 @@ func InspectSQLite(ctx context.Context, path string) (c backup.Contents, err err
 	if err != nil {
 		return c, explainFile(ctx, err)
 	}
-	if c.Sequences, c.Keys, err = sequencesAndKeys(ctx, db); err == nil {
+	if c.Sequences, c.Keys, err = sequencesAndKeys(ctx, db, c.Schema); err == nil {
 		err = db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM providers), (SELECT count(*) FROM messages),
 			(SELECT count(*) FROM messages WHERE open)`).Scan(&c.Providers, &c.Mails, &c.Open)
 	}
@@ -202,7 +202,19 @@ func checkIntegrity(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-func sequencesAndKeys(ctx context.Context, db *sql.DB) (sequences map[string]uint64, keys []uint32, err error) {
+// schemaOfInstanceKeys is the version from which on instances have keys of their own.
+const schemaOfInstanceKeys = 9
+
+// What of a keyset it takes to open everything in a backup.
+const (
+	keysBeforeInstances = `SELECT key_id AS id FROM providers WHERE key_id IS NOT NULL
+		UNION SELECT prev_key_id FROM providers WHERE prev_key_id IS NOT NULL
+		UNION SELECT key_id FROM message_contents UNION SELECT key_id FROM key_checks`
+	keysOfBackup = `SELECT id FROM (` + keysBeforeInstances + `) WHERE id NOT IN (SELECT key_id FROM instance_keys)
+		UNION SELECT wrapped_by FROM instance_keys`
+)
+
+func sequencesAndKeys(ctx context.Context, db *sql.DB, schema int64) (sequences map[string]uint64, keys []uint32, err error) {
 	sequences = map[string]uint64{}
 	rows, err := db.QueryContext(ctx, `SELECT id, sequence FROM instances`)
 	_, err = collect(rows, err, func() (none struct{}, err error) {
@@ -215,9 +227,11 @@ func sequencesAndKeys(ctx context.Context, db *sql.DB) (sequences map[string]uin
 	if err != nil {
 		return nil, nil, err
 	}
-	rows, err = db.QueryContext(ctx, `SELECT key_id FROM providers WHERE key_id IS NOT NULL
-		UNION SELECT prev_key_id FROM providers WHERE prev_key_id IS NOT NULL
-		UNION SELECT key_id FROM message_contents UNION SELECT key_id FROM key_checks ORDER BY 1`)
+	query := keysOfBackup
+	if schema < schemaOfInstanceKeys {
+		query = keysBeforeInstances
+	}
+	rows, err = db.QueryContext(ctx, query+` ORDER BY 1`)
 	keys, err = collect(rows, err, func() (id uint32, err error) { return id, rows.Scan(&id) })
 	return sequences, keys, err
 }

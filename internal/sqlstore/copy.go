@@ -14,7 +14,7 @@ import (
 
 // copied are the tables that a copy copies, what others refer to first.
 var copied = []string{
-	"instances", "key_checks", "providers", "events", "tokens", "revoked_tokens", "deprecated_uses",
+	"instances", "instance_domains", "instance_keys", "removed_instances", "key_checks", "providers", "events", "tokens", "revoked_tokens", "deprecated_uses",
 	"messages", "message_recipients", "message_contents", "attempts", "credential_uses",
 }
 

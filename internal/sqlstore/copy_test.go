@@ -15,6 +15,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/deprecation"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/fault"
+	"github.com/mailkeep/mailkeep/internal/instance"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/pgcluster/pgtest"
 )
@@ -44,6 +45,12 @@ func newMoving(t *testing.T) *moving {
 	must(t, m.from.RevokeToken(t.Context(), "default", "1"))
 	must(t, m.from.AddUses(t.Context(), []deprecation.Use{{Instance: "default", Method: "GetSMTPConfig", Caller: "c", UserAgent: "🦊", Calls: 3, First: start, Last: start}}))
 	must(t, m.from.AddKeyCheck(t.Context(), emailprovider.Sealed{KeyID: 7, Ciphertext: []byte{0, 1, 0xff}}))
+	must(t, m.from.CreateInstance(t.Context(), instance.New{
+		Instance: instance.Instance{ID: "acme", Domains: []string{"acme.example"}},
+		Key:      instance.Key{Instance: "acme", ID: 1 << 31, Wrapped: emailprovider.Sealed{KeyID: 7, Ciphertext: []byte{0, 0xff}}},
+		Owner:    auth.Token{Instance: "acme", ID: "a", Hash: [32]byte{9}},
+	}))
+	must(t, m.from.RemoveInstance(t.Context(), "another", "me"))
 	for range 3 {
 		acceptMail(t, m.from, "sealed \x00 content")
 	}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/mailkeep/mailkeep/internal/audit"
-	"github.com/mailkeep/mailkeep/internal/fault"
 )
 
 // DB is a store. Its methods may be called concurrently.
@@ -35,14 +34,6 @@ func (db *DB) Close() error { return errors.Join(db.reader.Close(), db.engine.cl
 
 // SetUp runs f while no other process that has the database open runs one: for what must be made once.
 func (db *DB) SetUp(ctx context.Context, f func() error) error { return db.engine.setUp(ctx, f) }
-
-// AddInstance adds an instance without providers. One that exists is AlreadyExists.
-func (db *DB) AddInstance(ctx context.Context, id string) error {
-	return db.write(ctx, func(l *line) error {
-		return l.execOne(fault.Newf(fault.AlreadyExists, "MAILKEEP-INSTANCE", "instance %q already exists", id),
-			`INSERT INTO instances (id, created) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`, id, micros(db.now()))
-	})
-}
 
 // micros is how a time is stored: microseconds since 1970, and 0 for the zero time.
 func micros(t time.Time) int64 {

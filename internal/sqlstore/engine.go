@@ -67,6 +67,7 @@ const (
 	cachedNothing cached = iota
 	cachedProviders
 	cachedTokens
+	cachedAll
 )
 
 // write runs f in a transaction, as engine.write says.

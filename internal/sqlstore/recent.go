@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
@@ -45,6 +46,12 @@ func (r *recents) drop(key providerKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.rows, key)
+}
+
+func (r *recents) dropInstance(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.rows, func(key providerKey, _ providerRow) bool { return key.instance == id })
 }
 
 // applied takes note of what became of a change that was begun in an epoch.

@@ -149,8 +149,19 @@ func (s *sqliteEngine) cacheOf(c cached) interface{ drop(writes int) } {
 		return s.providers
 	case cachedTokens:
 		return s.tokens
+	case cachedAll:
+		return caches{s.providers, s.tokens}
 	}
 	return nil
+}
+
+// caches are dropped together.
+type caches []interface{ drop(writes int) }
+
+func (all caches) drop(writes int) {
+	for _, c := range all {
+		c.drop(writes)
+	}
 }
 
 func (s *sqliteEngine) class(err error) class { return s.classify(err) }

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -27,6 +28,7 @@ const (
 	deleteToken   = `DELETE FROM tokens WHERE instance = $1 AND id = $2`
 	insertRevoked = `INSERT INTO revoked_tokens (hash, instance, id, revoked)
 		SELECT hash, instance, id, CAST($3 AS BIGINT) FROM tokens WHERE instance = $1 AND id = $2`
+	selectGone    = `SELECT 1 FROM removed_instances WHERE id = $1`
 	selectRevoked = `SELECT 1 FROM revoked_tokens WHERE hash = $1`
 
 	selectHadTokens = `SELECT EXISTS (SELECT 1 FROM tokens WHERE instance = $1)
@@ -108,11 +110,18 @@ func (db *DB) HadTokens(ctx context.Context, instance string) (had bool, err err
 	return had, nil
 }
 
-// writeTokens is write for what changes tokens of an instance.
+// errGone: the instance was removed while somebody was at it.
+var errGone = fault.New(fault.NotFound, "MAILKEEP-INSTANCE", "the instance was removed")
+
+// writeTokens is write for what changes tokens of an instance, which must not have been removed: its rows may
+// still be there.
 func (db *DB) writeTokens(ctx context.Context, instance string, f func(*line) error) error {
 	return db.engine.write(ctx, write{of: cachedTokens, do: func(l *line) error {
 		if err := hold(l, instance); err != nil {
 			return err
+		}
+		if gone, err := l.exists(selectGone, instance); gone || err != nil {
+			return cmp.Or(err, error(errGone))
 		}
 		return f(l)
 	}})

@@ -9,10 +9,12 @@ import (
 )
 
 const (
-	// min and max of two values have other names in other databases.
+	// min and max of two values have other names in other databases. A use in an instance that was removed
+	// meanwhile must not keep the others from being stored.
 	upsertUse = `INSERT INTO deprecated_uses AS u
 			(instance, method, caller, user_agent, calls, first_use, last_use)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		SELECT $1, $2, $3, $4, CAST($5 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS BIGINT)
+		FROM instances WHERE id = $1
 		ON CONFLICT (instance, method, caller, user_agent) DO UPDATE SET
 			calls = u.calls + excluded.calls,
 			first_use = CASE WHEN excluded.first_use < u.first_use THEN excluded.first_use ELSE u.first_use END,
