@@ -172,6 +172,7 @@ func (l *leaks) calls(w wire) {
 		"attachments": []map[string]any{{"name": "a.txt", "contentType": "text/plain", "data": []byte(l.canary(name("attachment")))}},
 	})
 	try("ListProviderEvents", id)
+	try("ListEvents", map[string]any{})
 	try("ListMessages", map[string]any{})
 	try("GetProviderStatus", id)
 	l.scan("an answer", l.heard.take())
@@ -307,7 +308,7 @@ func TestNoSecretLeaks(t *testing.T) {
 // scanned has a service meet every secret over some wires, and looks at what it answers and logs.
 func scanned(t *testing.T, c app.Config, over ...string) *leaks {
 	says := secrettest.Canary("in-a-panic")
-	c.KeepPrevious, c.KeepBodies = time.Hour, true
+	c.KeepPrevious, c.KeepBodies, c.AdminListen = time.Hour, true, "127.0.0.1:0"
 	c.WrapStore = func(s app.Store) app.Store { return failing{s, says} }
 	l := watchLeaks(t, c)
 	l.secrets.Watch("in-a-panic", says)
@@ -329,6 +330,8 @@ func scanned(t *testing.T, c app.Config, over ...string) *leaks {
 		}
 	}
 	l.mistakes()
+	_, metrics := l.scrape(t)
+	l.scan("the metrics", []byte(metrics))
 	if err := l.stop(); err != nil {
 		t.Fatal(err)
 	}

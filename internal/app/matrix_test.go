@@ -3,6 +3,7 @@ package app_test
 import (
 	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/http"
@@ -342,7 +343,7 @@ func (m *matrix) digest() string {
 		}
 		_, _ = fmt.Fprintln(sum, name, scanAll(m.t, rows))
 	}
-	return fmt.Sprintf("%x", sum.Sum(nil))
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // scanAll reads all rows.
