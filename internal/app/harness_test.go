@@ -42,7 +42,7 @@ func atLength(short, full int) int {
 // service is the whole program, running.
 type service struct {
 	*app.App
-	t     *testing.T
+	t     testing.TB
 	roots *x509.CertPool
 	log   *logBuffer
 	stop  func() error
@@ -68,7 +68,7 @@ func (l *logBuffer) String() string {
 }
 
 // config is what tests start with.
-func config(t *testing.T) app.Config {
+func config(t testing.TB) app.Config {
 	return app.Config{
 		Listen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"), AdminToken: secret.New(adminToken),
 		DrainTimeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler),
@@ -76,7 +76,7 @@ func config(t *testing.T) app.Config {
 }
 
 // start runs the service until the test ends.
-func start(t *testing.T, c app.Config) *service {
+func start(t testing.TB, c app.Config) *service {
 	t.Helper()
 	s := &service{t: t, log: &logBuffer{}}
 	c.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -129,7 +129,7 @@ func writePEM(t *testing.T, path, kind string, der []byte) {
 }
 
 // inbox starts a mail server that demands AUTH; its account has the password, as version 1.
-func inbox(t *testing.T, password string) *smtptest.Server {
+func inbox(t testing.TB, password string) *smtptest.Server {
 	t.Helper()
 	server, err := smtptest.Start(smtptest.Options{DemandAuth: true})
 	if err != nil {

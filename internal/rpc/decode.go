@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
@@ -32,17 +33,26 @@ func (s *decodingStream) Receive(msg any) error {
 	if !ok {
 		return nil
 	}
-	setPathValues(m.ProtoReflect(), s.call.PathValues)
+	if err := setPathValues(m.ProtoReflect(), s.call.PathValues); err != nil {
+		return err
+	}
 	return checkRules(m.ProtoReflect())
 }
 
-func setPathValues(m protoreflect.Message, values []PathValue) {
+// setPathValues refuses text that is not UTF-8, as the decoders do: no message may have any.
+func setPathValues(m protoreflect.Message, values []PathValue) error {
 	for _, v := range values {
+		if !utf8.ValidString(v.Value) {
+			return connect.NewError(connect.CodeInvalidArgument, undecodable)
+		}
 		if fd := m.Descriptor().Fields().ByName(protoreflect.Name(v.Name)); fd != nil {
 			m.Set(fd, protoreflect.ValueOfString(v.Value))
 		}
 	}
+	return nil
 }
+
+const undecodable = "the request message can't be decoded"
 
 var position = regexp.MustCompile(`\(line \d+:\d+\)`)
 
@@ -52,7 +62,7 @@ func hideInput(err error) error {
 	if connect.CodeOf(err) != connect.CodeInvalidArgument {
 		return err
 	}
-	text := "the request message can't be decoded"
+	text := undecodable
 	switch said := err.Error(); {
 	case strings.Contains(said, errTooManyValues.Error()):
 		text = errTooManyValues.Error()
