@@ -30,7 +30,8 @@ var suites = []suite{
 	}, countGo},
 	{"published clients, browser, README", []string{"go", "test", "-count=1", "-json", "-tags", "e2e", "./internal/e2e/..."}, countGo},
 	{"OpenAPI document", []string{"go", "test", "-C", "internal/tools/openapi", "-json", "./..."}, countGo},
-	{"Connect conformance", []string{"go", "run", "./internal/conformance"}, countConformance},
+	{"Connect conformance", []string{"go", "run", "./internal/conformance"}, countSummary},
+	{"fuzzing, 20 s each", []string{"go", "run", "./internal/tools/fuzz", "-time", "20s"}, countSummary},
 }
 
 // tally is how many tests passed, failed and were skipped.
@@ -127,15 +128,15 @@ func countGo(out io.Reader) (t tally) {
 	return t.orBroken(lines, out)
 }
 
-var conformanceCount = regexp.MustCompile(`^(\d+) passed, (\d+) failed`)
+var summary = regexp.MustCompile(`^(\d+) passed, (\d+) failed`)
 
-// countConformance reads the last lines of the runner and shows all of them.
-func countConformance(out io.Reader) (t tally) {
+// countSummary shows all that a runner says, and reads the line in which it sums up.
+func countSummary(out io.Reader) (t tally) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		fmt.Println(lines.Text())
-		if m := conformanceCount.FindStringSubmatch(lines.Text()); m != nil {
+		if m := summary.FindStringSubmatch(lines.Text()); m != nil {
 			t.passed, _ = strconv.Atoi(m[1])
 			t.failed, _ = strconv.Atoi(m[2])
 		}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestFindAndRun has a module with a target that holds and one that any input breaks.
+func TestFindAndRun(t *testing.T) {
+	dir := t.TempDir()
+	for file, text := range map[string]string{
+		"go.mod": "module example.com/x\n\ngo 1.26.0\n",
+		"x_test.go": "package x\n\nimport \"testing\"\n\nfunc FuzzHolds(f *testing.F) { f.Fuzz(func(*testing.T, []byte) {}) }\n\n" +
+			"func FuzzBreaks(f *testing.F) {\n\tf.Fuzz(func(t *testing.T, in []byte) { t.Fatal(in) })\n}\n\n// func FuzzNot(f *testing.F) {}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	targets, err := find(nil)
+	if err != nil || len(targets) != 2 || targets[0] != (target{"example.com/x", "FuzzHolds"}) || targets[1].name != "FuzzBreaks" {
+		t.Fatalf("%v, %v", targets, err)
+	}
+	if one, err := find([]string{"FuzzBreaks"}); err != nil || len(one) != 1 {
+		t.Errorf("%v, %v", one, err)
+	}
+	if out, err := targets[0].run(time.Second); err != nil || !strings.Contains(lastProgress(out), "execs: ") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := targets[1].run(time.Second); err == nil || !strings.Contains(string(out), "Failing input") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
