@@ -315,7 +315,7 @@ func differentialSeeds(random int) (seeds [][]byte) {
 func TestDifferential(t *testing.T) {
 	ts := startTwins(t, func(string, *app.Config) {})
 	codes, succeeded := map[connect.Code]int{}, map[string]bool{}
-	seeds := differentialSeeds(atLength(100, 10000))
+	seeds := differentialSeeds(atLength(40, 10000))
 	mismatches := 0
 	for _, seed := range seeds {
 		code, differences := ts.tell(t, seed)

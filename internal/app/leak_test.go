@@ -31,6 +31,7 @@ import (
 // leaks watches what a service shows of the secrets that it is given.
 type leaks struct {
 	*service
+	t       *testing.T
 	secrets secrettest.Scanner
 	heard   *recording
 	client  map[httpVersion]*http.Client // of which everything that is answered is heard
@@ -73,7 +74,7 @@ func (r *recording) take() []byte {
 }
 
 func watchLeaks(t *testing.T, c app.Config) *leaks {
-	l := &leaks{heard: new(recording), client: map[httpVersion]*http.Client{}, found: map[string]int{}}
+	l := &leaks{t: t, heard: new(recording), client: map[httpVersion]*http.Client{}, found: map[string]int{}}
 	l.service = start(t, c)
 	for _, v := range []httpVersion{http1, http2} {
 		client := l.service.client(v)

@@ -37,7 +37,7 @@ func FuzzAuthenticate(f *testing.F) {
 		f.Add("Bearer "+token, s, true)
 	}
 	stored := Token{Instance: "default", ID: "abc", Hash: sha256.Sum256([]byte(token)), Roles: []string{"IAM_OWNER"}}
-	s := NewService(known{token: stored}, time.Now)
+	s := NewService(known{token: stored}, nil, time.Now)
 	f.Fuzz(func(t *testing.T, first, second string, two bool) {
 		headers := []string{first}
 		if two {
