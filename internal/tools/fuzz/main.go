@@ -22,6 +22,9 @@ func main() {
 	lasts := flag.Duration("time", 20*time.Second, "how long each target runs")
 	flag.Parse()
 	targets, err := find(flag.Args())
+	if err == nil {
+		err = compile(targets)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
 		os.Exit(1)
@@ -90,6 +93,22 @@ func runAll(targets []target, lasts time.Duration) (passed, failed int) {
 	close(next)
 	workers.Wait()
 	return passed, failed
+}
+
+// compile compiles the packages' tests as fuzzing wants them, one by one: two commands at a time would each
+// compile what both need.
+func compile(targets []target) error {
+	done := map[string]bool{}
+	for _, t := range targets {
+		if done[t.pkg] {
+			continue
+		}
+		if out, err := exec.Command("go", "test", "-run", "^$", "-fuzz", "^$", t.pkg).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", t.pkg, err, out)
+		}
+		done[t.pkg] = true
+	}
+	return nil
 }
 
 // run fuzzes the target. An input that fails is written to the package's testdata/fuzz.

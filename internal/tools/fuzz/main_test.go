@@ -28,6 +28,9 @@ func TestFindAndRun(t *testing.T) {
 	if one, err := find([]string{"FuzzBreaks"}); err != nil || len(one) != 1 {
 		t.Errorf("%v, %v", one, err)
 	}
+	if err := compile(targets); err != nil {
+		t.Error(err)
+	}
 	if out, err := targets[0].run(time.Second); err != nil || !strings.Contains(lastProgress(out), "execs: ") {
 		t.Errorf("%v: %s", err, out)
 	}
