@@ -56,8 +56,8 @@ const (
 	anInstance
 )
 
-// requests are what methods need besides an id, to get as far as to look for it.
-var requests = map[string]string{
+// matrixRequests are what methods need besides an id, to get as far as to look for it.
+var matrixRequests = map[string]string{
 	"UpdateSMTPConfig":                `{"senderAddress":"s@example.com","senderName":"S","host":"127.0.0.1:1"}`,
 	"UpdateSMTPConfigPassword":        `{"password":"p"}`,
 	"UpdateEmailProviderSMTP":         `{"senderAddress":"s@example.com","senderName":"S","host":"127.0.0.1:1"}`,
@@ -72,6 +72,7 @@ var requests = map[string]string{
 // matrix is a service with two instances beside the default one, and everybody who may call them.
 type matrix struct {
 	*service
+	t        *testing.T
 	path     string // of the database
 	mine     *tenant
 	others   *tenant
@@ -113,7 +114,7 @@ func newMatrix(t *testing.T) *matrix {
 	c := trusting(t, issuer)
 	var ahead atomic.Int64
 	c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	m := &matrix{service: start(t, open(t, c)), path: filepath.Join(c.DataDir, "mailkeep.db"), ids: map[subject]map[string]string{}}
+	m := &matrix{t: t, service: start(t, open(t, c)), path: filepath.Join(c.DataDir, "mailkeep.db"), ids: map[subject]map[string]string{}}
 	m.mine, m.others = m.addTenant(t, "mine"), m.addTenant(t, "others")
 	role := func(name string) string { return m.mine.create(`{"name":"` + name + `","roles":["` + name + `"]}`) }
 	revoked := m.mine.call("CreateToken", `{"name":"revoked","roles":["IAM_OWNER"]}`)
@@ -188,7 +189,7 @@ func (m *matrix) name() {
 // request is one of a method for an id.
 func (m *matrix) request(of *method.Method, id string) proto.Message {
 	m.t.Helper()
-	body := requests[of.Name]
+	body := matrixRequests[of.Name]
 	if body == "" {
 		body = "{}"
 	}
@@ -391,7 +392,7 @@ func TestMatrix(t *testing.T) {
 
 // TestMatrixNotices has a digest see the least change, and a comparison the least difference.
 func TestMatrixNotices(t *testing.T) {
-	m := &matrix{service: start(t, config(t))}
+	m := &matrix{t: t, service: start(t, config(t))}
 	m.path = filepath.Join(m.DataDir(), "mailkeep.db")
 	before := m.digest()
 	m.createToken(t, `{"name":"one more","roles":["MESSAGE_SENDER"]}`)
