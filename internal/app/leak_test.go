@@ -32,7 +32,6 @@ import (
 type leaks struct {
 	*service
 	t       *testing.T
-	t       *testing.T
 	secrets secrettest.Scanner
 	heard   *recording
 	client  map[httpVersion]*http.Client // of which everything that is answered is heard
