@@ -64,6 +64,8 @@ type serveCommand struct {
 	KeepBodies       bool          `env:"MAILKEEP_KEEP_BODIES" help:"Keep what mails say, sealed, after they are settled; else it is erased then."`
 	ProviderSessions int           `default:"4" env:"MAILKEEP_PROVIDER_SESSIONS" help:"How many sessions an instance has to its mail server at a time (${default})."`
 
+	Limits limitFlags `embed:""`
+
 	UnsafeDurability bool `env:"MAILKEEP_UNSAFE_DURABILITY" help:"DANGEROUS: start even if the store's settings are such that changes and mails that were acknowledged may be lost in a power cut, a crash or a failover; else they are refused. For trials only."`
 
 	Sunset           string `env:"MAILKEEP_SUNSET" placeholder:"YYYY-MM-DD" help:"Date to announce as the end of the deprecated methods (none)."`
@@ -128,6 +130,9 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 	case c.ProviderSessions < 1 || c.ProviderSessions > maxSessions:
 		return app.Config{}, fmt.Errorf("--provider-sessions must be from 1 to %d", maxSessions)
 	}
+	if err := c.Limits.check(); err != nil {
+		return app.Config{}, err
+	}
 	allowed, err := c.egressAllow()
 	if err != nil {
 		return app.Config{}, err
@@ -142,7 +147,7 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 			return app.Config{}, errors.New("--sunset must be a date such as 2027-12-31")
 		}
 	}
-	return app.Config{
+	config := app.Config{
 		Listen: c.Listen, AdminListen: c.AdminListen, DataDir: c.DataDir, DatabaseURL: secret.New(c.DatabaseURL), KeysetFile: c.KeysetFile, AdminToken: token,
 		OIDC:    trust,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, CORSOrigins: c.CORSOrigin, TrustedProxies: proxies, DrainTimeout: c.DrainTimeout,
@@ -152,7 +157,9 @@ func (c *serveCommand) config(logTo io.Writer) (app.Config, error) {
 		MessageLifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.ProviderSessions,
 		UnsafeDurability: c.UnsafeDurability, Sunset: sunset, RefuseDeprecated: c.RefuseDeprecated,
 		Log: c.logger(logTo),
-	}, nil
+	}
+	c.Limits.set(&config)
+	return config, nil
 }
 
 func (c *serveCommand) egressAllow() (all []egress.Target, err error) {

@@ -26,6 +26,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/health"
 	"github.com/mailkeep/mailkeep/internal/httpserver"
 	"github.com/mailkeep/mailkeep/internal/instance"
+	"github.com/mailkeep/mailkeep/internal/limit"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/secret"
 	"github.com/mailkeep/mailkeep/internal/sqlstore"
@@ -178,6 +179,9 @@ func (a *App) assemble(ctx context.Context) error {
 		return err
 	}
 	guard := egress.NewGuard(egress.Options{Allow: c.EgressAllow, Many: a.tenants.Many})
+	policies := limit.Everybody(c.Limits)
+	room := a.newRoom(policies)
+	tokens.Room = room.token
 	a.carrier = delivery.New(delivery.Options{
 		Dialer: guard, EHLOName: c.EHLOName, Roots: roots, PlaintextAuthHosts: c.PlaintextAuthHosts,
 		Timeout: c.DeliveryTimeout, StepTimeout: c.StepTimeout, Sessions: c.Sessions,
@@ -186,11 +190,11 @@ func (a *App) assemble(ctx context.Context) error {
 	a.Providers = emailprovider.NewService(emailprovider.Config{
 		Store:  announcing{a.store, func(instance string, sequence uint64) { a.worker.Changed(instance, sequence) }},
 		Sealer: ring, Policies: a.tenants, Binding: c.Binding, Mailer: a.carrier, Egress: guard,
-		VerifyCompatible: c.VerifyCompatible, KeepPrevious: c.KeepPrevious, Now: c.Now, Log: c.Log,
+		VerifyCompatible: c.VerifyCompatible, KeepPrevious: c.KeepPrevious, Room: room.provider, Now: c.Now, Log: c.Log,
 	})
 	a.Messages, a.worker = outbox.NewService(outbox.Config{
 		Store: a.store, Queue: a.queue(), Sealer: ring, Providers: a.Providers, Carrier: a.carrier, Others: a.db.Others(),
-		Lifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.Sessions, Lease: c.Lease, Now: c.Now, Log: c.Log,
+		Lifetime: c.MessageLifetime, KeepBodies: c.KeepBodies, Sessions: c.Sessions, Lease: c.Lease, Room: room.mail, Now: c.Now, Log: c.Log,
 	})
 	a.uses = deprecation.NewRecorder(a.store, c.Now)
 	a.health = health.NewService(a.check, adminv1connect.AdminServiceName)
@@ -198,6 +202,9 @@ func (a *App) assemble(ctx context.Context) error {
 		instances: a.tenants, providers: a.Providers, messages: a.Messages, tokens: tokens,
 		audit: audit.Verifier{Store: a.store, Chain: chain}, uses: a.uses, health: a.health,
 		rotate: rotation(keyset, ring, a.store, a.db.SetUp), draining: a.draining, calls: countCall(a.admin.metrics),
+		limits: limit.NewCalls(limit.Config{
+			Policies: policies, InFlight: c.MaxInFlight, Streams: c.MaxStreams, FailuresByRemote: c.MaxFailures, Now: c.Now,
+		}),
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/egress"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/instance"
+	"github.com/mailkeep/mailkeep/internal/limit"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 	"github.com/mailkeep/mailkeep/internal/seal"
 	"github.com/mailkeep/mailkeep/internal/secret"
@@ -64,6 +65,13 @@ type Config struct {
 
 	CarryStepTimeout time.Duration // of each step of sending a mail; 0 for the default
 	FinalDotTimeout  time.Duration // of the reply to the final dot of a mail; 0 for the default
+
+	Limits         limit.Limits // of each instance; the zero value has no bounds
+	MaxInFlight    int          // calls of everybody; 0 for no bound
+	MaxStreams     int          // of everybody; 0 for no bound
+	MaxFailures    int          // calls in a second of one address without a valid token; 0 for no bound
+	MaxConnections int          // of everybody; 0 for no bound
+	MaxByAddress   int          // connections of one address; 0 for no bound
 
 	UnsafeDurability bool // allow settings of the store that may lose acknowledged changes
 

@@ -24,6 +24,7 @@ import (
 	"github.com/mailkeep/mailkeep/internal/health"
 	"github.com/mailkeep/mailkeep/internal/httpserver"
 	"github.com/mailkeep/mailkeep/internal/instance"
+	"github.com/mailkeep/mailkeep/internal/limit"
 	"github.com/mailkeep/mailkeep/internal/mailrpc"
 	"github.com/mailkeep/mailkeep/internal/method"
 	"github.com/mailkeep/mailkeep/internal/outbox"
@@ -59,6 +60,7 @@ type domains struct {
 	messages  *outbox.Service
 	tokens    *auth.Service
 	audit     audit.Verifier
+	limits    *limit.Calls
 	uses      *deprecation.Recorder
 	health    *health.Service
 	rotate    mailrpc.Rotate
@@ -77,6 +79,7 @@ func newHandler(c Config, d domains) (http.Handler, error) {
 		Open:        []string{healthv1connect.HealthName, grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName},
 		Instances:   d.instances,
 		Tokens:      d.tokens,
+		Limits:      d.limits,
 		Deprecation: rpc.Deprecation{Uses: d.uses, Sunset: c.Sunset, Refuse: c.RefuseDeprecated},
 		Log:         c.Log,
 	})...)

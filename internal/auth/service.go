@@ -41,6 +41,10 @@ type Service struct {
 	store  Store
 	others Others
 	now    func() time.Time
+
+	// Room returns why an instance may not have one more token; nil for no bound. It is set before the
+	// Service is used.
+	Room func(ctx context.Context, instance string) error
 }
 
 // NewService returns a Service that takes the tokens of others too, unless others is nil; now is time.Now
@@ -109,6 +113,11 @@ func Authorize(c Caller, permission string) error {
 func (s *Service) Create(ctx context.Context, by Caller, name string, roles []string, lifetime *time.Duration) (Token, secret.Text, error) {
 	if err := checkNew(by, name, roles, lifetime); err != nil {
 		return Token{}, secret.Text{}, err
+	}
+	if s.Room != nil {
+		if err := s.Room(ctx, by.Instance); err != nil {
+			return Token{}, secret.Text{}, err
+		}
 	}
 	id := newID()
 	plain := newToken(id)

@@ -54,6 +54,8 @@ type Config struct {
 	VerifyCompatible VerifyMode
 	// KeepPrevious is how long a replaced password can be brought back; zero keeps none.
 	KeepPrevious time.Duration
+	// Room returns why an instance may not have one more provider; nil for no bound.
+	Room func(ctx context.Context, instance string) error
 
 	Now   func() time.Time // time.Now if nil
 	NewID func() string    // 18 random digits if nil
@@ -231,6 +233,11 @@ func (s *Service) Route(p Provider) (Route, error) {
 // add makes a new inactive provider under an id that was never used.
 func (s *Service) add(ctx context.Context, c Caller, p Provider, d decision) (Provider, error) {
 	p.Instance, d.event = c.Instance, EventAdded
+	if s.Room != nil {
+		if err := s.Room(ctx, c.Instance); err != nil {
+			return Provider{}, err
+		}
+	}
 	for range attempts {
 		p.ID = s.NewID()
 		added, err := s.apply(ctx, c, Provider{}, p, d)

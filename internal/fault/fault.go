@@ -7,6 +7,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind is the class of a failure, one to one with the gRPC status codes that Mailkeep uses.
@@ -41,7 +42,8 @@ type Error struct {
 	Kind   Kind
 	ID     string // such as "QUERY-fwofw"; empty for failures without one
 	Text   string
-	Reason string // for machines, such as "OUTCOME_UNKNOWN"; empty where kind and id say all
+	Reason string        // for machines, such as "OUTCOME_UNKNOWN"; empty where kind and id say all
+	Retry  time.Duration // when to try again; 0 if nobody knows
 	cause  error
 }
 
@@ -64,6 +66,13 @@ func (e *Error) Because(cause error) *Error {
 func (e *Error) For(reason string) *Error {
 	c := *e
 	c.Reason = reason
+	return &c
+}
+
+// After returns a copy of e that says when to try again.
+func (e *Error) After(d time.Duration) *Error {
+	c := *e
+	c.Retry = d
 	return &c
 }
 

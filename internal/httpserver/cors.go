@@ -18,7 +18,7 @@ func allowOrigins(origins []string, next http.Handler) http.Handler {
 		AllowedMethods: append(connectcors.AllowedMethods(), http.MethodPut, http.MethodDelete),
 		AllowedHeaders: append(connectcors.AllowedHeaders(), "Accept", "Authorization", "X-Zitadel-Orgid", requestIDHeader,
 			"Connect-Accept-Encoding", "Connect-Content-Encoding", "Grpc-Accept-Encoding", "Grpc-Encoding"),
-		ExposedHeaders: append(connectcors.ExposedHeaders(), "Deprecation", "Link", "Sunset", "Www-Authenticate", requestIDHeader),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), "Deprecation", "Link", "Retry-After", "Sunset", "Www-Authenticate", requestIDHeader),
 		MaxAge:         7200, // seconds; the most that Chromium keeps
 	}).Handler(next)
 }

@@ -44,6 +44,9 @@ type Config struct {
 	Sessions   int           // mails of one instance that are under way at a time; DefaultSessions if 0
 	Lease      time.Duration // that a claim has on a mail, before another worker may take it; DefaultLease if 0
 
+	// Room counts one more open mail of an instance, or returns why it may not have that; nil for no bound.
+	Room func(ctx context.Context, instance string) error
+
 	Now func() time.Time // time.Now if nil
 	Log *slog.Logger     // slog.Default() if nil
 }
@@ -97,10 +100,13 @@ func (s *Service) Send(ctx context.Context, instance string, d Draft) (id string
 	}
 	active, err := s.Providers.GetActive(ctx, instance)
 	if fault.KindOf(err) == fault.NotFound {
-		return s.takenBefore(ctx, instance, d)
+		return s.takenBefore(ctx, instance, d, errNoActive)
 	}
 	if err != nil {
 		return "", err
+	}
+	if err := s.room(ctx, instance); err != nil {
+		return s.takenBefore(ctx, instance, d, err)
 	}
 	now := s.now()
 	m := Message{
@@ -157,14 +163,22 @@ func domainOf(p emailprovider.Provider) string {
 	return "mailkeep.invalid" // RFC 2606, section 2
 }
 
-// takenBefore answers a call that can take no new mail: only a repeated one gets its answer again.
-func (s *Service) takenBefore(ctx context.Context, instance string, d Draft) (id string, err error) {
+func (s *Service) room(ctx context.Context, instance string) error {
+	if s.Room == nil {
+		return nil
+	}
+	return s.Room(ctx, instance)
+}
+
+// takenBefore answers a call that can take no new mail, which why says: only a repeated one gets its answer
+// again.
+func (s *Service) takenBefore(ctx context.Context, instance string, d Draft, why error) (id string, err error) {
 	if d.IdempotencyKey == "" {
-		return "", errNoActive
+		return "", why
 	}
 	kept, err := s.Store.MessageByKey(ctx, instance, d.IdempotencyKey)
 	if errors.Is(err, ErrNotFound) {
-		return "", errNoActive
+		return "", why
 	}
 	if err != nil {
 		return "", err
@@ -254,6 +268,11 @@ func (s *Service) Retry(ctx context.Context, instance, id string) (Message, erro
 	m, err := s.Store.Message(ctx, instance, id)
 	if err != nil {
 		return Message{}, explain(err)
+	}
+	if m.State == Failed || m.State == Expired {
+		if err := s.room(ctx, instance); err != nil {
+			return Message{}, err
+		}
 	}
 	now := s.now()
 	then := s.hub.hold(mailKey{instance, id})

@@ -42,6 +42,9 @@ type Store interface {
 	// Messages returns the mails that match, newest first (Messages).
 	Messages(ctx context.Context, instance string, f Filter) ([]Message, error)
 
+	// CountOpen returns how many mails of the instance are queued or being sent (CountOpen).
+	CountOpen(ctx context.Context, instance string) (int, error)
+
 	// Cancel settles a queued mail as cancelled and returns it; a cancelled one is returned as it is,
 	// any other is ErrState (Cancel). Its content is erased unless keep is true.
 	Cancel(ctx context.Context, instance, id string, at time.Time, keep bool) (Message, error)

@@ -10,6 +10,8 @@ import (
 	"connectrpc.com/connect/v2"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/fault"
+	"github.com/mailkeep/mailkeep/internal/limit"
 	"github.com/mailkeep/mailkeep/internal/method"
 )
 
@@ -32,6 +34,7 @@ type Config struct {
 	Open        []string // full names of services that need no token, such as grpc.health.v1.Health
 	Instances   Instances
 	Tokens      Authenticator
+	Limits      *limit.Calls // nil for none
 	Deprecation Deprecation
 	Log         *slog.Logger
 }
@@ -88,11 +91,20 @@ func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
 		}
 		info, _ := connect.CallInfoForServerContext(ctx)
 		authorization := info.RequestHeader().Values("Authorization")
-		check := func() (auth.Caller, error) { return c.check(ctx, instance, authorization, call.Method) }
-		if call.Caller, err = check(); err != nil {
+		if err := c.Limits.Hear(info.PeerAddr, authorization); err != nil {
 			return err
 		}
-		if !call.Method.Streams {
+		streams := call.Method != nil && call.Method.Streams
+		if err := c.Limits.Enter(ctx, instance, streams); err != nil {
+			return err
+		}
+		defer c.Limits.Leave(instance, streams)
+		check := func() (auth.Caller, error) { return c.check(ctx, instance, authorization, call.Method) }
+		call.Caller, err = check()
+		if err := c.count(ctx, instance, info.PeerAddr, authorization, err); err != nil {
+			return err
+		}
+		if !streams {
 			return next(ctx, spec, stream)
 		}
 		bound, stop := c.Instances.While(ctx, instance)
@@ -116,6 +128,22 @@ func (c Config) check(ctx context.Context, instance string, authorization []stri
 		permission = m.Permission
 	}
 	return caller, auth.Authorize(caller, permission)
+}
+
+// count counts a call against the bound that its verdict makes it subject to, and returns why it may not be
+// made.
+func (c Config) count(ctx context.Context, instance, remote string, authorization []string, verdict error) error {
+	if verdict != nil && fault.KindOf(verdict) != fault.PermissionDenied { // the token is not known to be valid
+		if fault.KindOf(verdict) == fault.Unauthenticated {
+			c.Limits.Heard(remote, authorization, false)
+		}
+		return verdict
+	}
+	c.Limits.Heard(remote, authorization, true)
+	if err := c.Limits.Take(ctx, instance); err != nil {
+		return err
+	}
+	return verdict
 }
 
 // admittedStream is an answer that may last longer than its caller's token.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	zitadelv1 "github.com/mailkeep/mailkeep/gen/zitadel/v1"
 	"github.com/mailkeep/mailkeep/internal/fault"
@@ -47,7 +50,10 @@ func (c Config) toConnect(ctx context.Context, call *Call, err error) *connect.E
 	switch {
 	case errors.As(err, &known):
 		call.ErrorID = known.ID
-		if known.Kind == fault.Internal || known.Kind == fault.Unavailable || known.Kind == fault.ResourceExhausted {
+		if known.Retry > 0 {
+			info, _ := connect.CallInfoForServerContext(ctx)
+			info.ResponseHeader().Set("Retry-After", retryAfter(known.Retry))
+		} else if known.Kind == fault.Internal || known.Kind == fault.Unavailable || known.Kind == fault.ResourceExhausted {
 			c.logFailure(ctx, call, err)
 		}
 		return withDetails(fromFault(known), err)
@@ -73,10 +79,18 @@ func fromFault(f *fault.Error) *connect.Error {
 		return mapped
 	}
 	mapped = withDetail(mapped, &zitadelv1.ErrorDetail{Id: f.ID, Message: f.Text})
-	if f.Reason == "" {
-		return mapped
+	if f.Reason != "" {
+		mapped = withDetail(mapped, &errdetails.ErrorInfo{Reason: f.Reason, Domain: reasonDomain})
 	}
-	return withDetail(mapped, &errdetails.ErrorInfo{Reason: f.Reason, Domain: reasonDomain})
+	if f.Retry > 0 {
+		mapped = withDetail(mapped, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.Retry)})
+	}
+	return mapped
+}
+
+// retryAfter is a time in whole seconds (RFC 9110, section 10.2.3), not before it has passed.
+func retryAfter(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
 // reasonDomain says whose reasons they are (google.rpc.ErrorInfo).

@@ -21,6 +21,7 @@ const (
 
 	selectMessage      = `SELECT` + messageColumns + ` FROM messages AS m WHERE instance = $1 AND id = $2`
 	selectMessageByKey = `SELECT` + messageColumns + ` FROM messages AS m WHERE instance = $1 AND idempotency_key = $2`
+	countOpenOfOne     = `SELECT count(*) FROM messages WHERE instance = $1 AND open`
 	selectContent      = `SELECT key_id, ciphertext FROM message_contents WHERE instance = $1 AND id = $2`
 )
 
@@ -116,6 +117,12 @@ func (db *DB) Message(ctx context.Context, instance, id string) (outbox.Message,
 func (db *DB) MessageByKey(ctx context.Context, instance, key string) (outbox.Message, error) {
 	m, err := scanMessage(db.one(ctx, selectMessageByKey, instance, key), instance)
 	return m, db.foundOr(ctx, err)
+}
+
+// CountOpen implements outbox.Store.
+func (db *DB) CountOpen(ctx context.Context, instance string) (n int, err error) {
+	err = db.one(ctx, countOpenOfOne, instance).Scan(&n)
+	return n, db.foundOr(ctx, err)
 }
 
 // Content implements outbox.Store.

@@ -44,6 +44,7 @@ func TestPlans(t *testing.T) {
 
 		"accepted before":      {selectMessageByKey, "messages_idempotency (instance=? AND idempotency_key=?)"},
 		"Message":              {selectMessage, "sqlite_autoindex_messages_1 (instance=? AND id=?)"},
+		"CountOpen":            {countOpenOfOne, "messages_open (instance=?)"},
 		"Content":              {selectContent, "sqlite_autoindex_message_contents_1 (instance=? AND id=?)"},
 		"Attempts":             {selectAttempts, "sqlite_autoindex_attempts_1 (instance=? AND id=?)"},
 		"Attempts, the last":   {selectAttempts, "sqlite_autoindex_messages_1 (instance=? AND id=?)"},

@@ -37,6 +37,28 @@ func testAccept(t *testing.T, open Opener) {
 	}
 }
 
+func testCountOpen(t *testing.T, open Opener) {
+	s := open(t, one, two)
+	accept(t, s, plain(two, 9))
+	for n := range 3 {
+		wantOpen(t, s, n)
+		accept(t, s, plain(one, n))
+	}
+	cancelled := accept(t, s, plain(one, 4))
+	wantOpen(t, s, 4)
+	if _, err := s.Cancel(t.Context(), one, cancelled.ID, moment(5), false); err != nil {
+		t.Fatal(err)
+	}
+	wantOpen(t, s, 3)
+}
+
+func wantOpen(t *testing.T, s Store, want int) {
+	t.Helper()
+	if n, err := s.CountOpen(t.Context(), one); n != want || err != nil {
+		t.Errorf("CountOpen: %d, %v; want %d", n, err, want)
+	}
+}
+
 func testIdempotencyKey(t *testing.T, open Opener) {
 	s := open(t, one, two)
 	first := accept(t, s, mail(one, 1))

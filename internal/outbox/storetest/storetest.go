@@ -30,6 +30,7 @@ func Run(t *testing.T, open Opener) {
 		test func(*testing.T, Opener)
 	}{
 		{"Accept", testAccept},
+		{"CountOpen", testCountOpen},
 		{"IdempotencyKey", testIdempotencyKey},
 		{"Versions", testVersions},
 		{"Settle", testSettle},
