@@ -251,10 +251,11 @@ func (a *App) listen() error {
 		}
 		a.cert = &cert
 	}
-	var err error
-	if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
+	a.listener = httpserver.Connections{Most: c.MaxConnections, MostByRemote: c.MaxByAddress}.Listen(l)
 	if host, _, _ := net.SplitHostPort(a.listener.Addr().String()); a.cert == nil && !net.ParseIP(host).IsLoopback() {
 		c.Log.Warn("listening beyond this machine without TLS: tokens and passwords can be read on the way; "+
 			"give --tls-cert and --tls-key, or put a proxy with TLS in front", "listen", c.Listen)

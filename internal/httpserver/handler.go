@@ -88,8 +88,17 @@ func (o Options) limitBody(routes *rest.Handler, next http.Handler) http.Handler
 			m = routes.Method(r)
 		}
 		most := int64(o.maxBytes(m))
-		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(o.MaxBody, most+most/3+frameOverhead))
+		most = cmp.Or(o.MaxBody, most+most/3+frameOverhead)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
+		if r.ContentLength >= 0 {
+			most = min(r.ContentLength, most)
+		}
+		from := connOf(r)
+		from.allow(most)
 		next.ServeHTTP(w, r)
+		if r.Context().Err() != nil {
+			from.regret() // whoever takes calls back may have sent them for that
+		}
 	})
 }
 
@@ -105,12 +114,17 @@ func split(pages map[string]http.Handler, procedures, routes http.Handler) http.
 			page.ServeHTTP(w, r)
 			return
 		}
-		if first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); strings.Contains(first, ".") {
+		if isProcedure(r) {
 			procedures.ServeHTTP(w, r)
 			return
 		}
 		routes.ServeHTTP(w, r)
 	})
+}
+
+func isProcedure(r *http.Request) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	return strings.Contains(first, ".")
 }
 
 // procedureMux puts an UNIMPLEMENTED in the caller's framing where Mount would put its catch-all,

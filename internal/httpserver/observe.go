@@ -19,7 +19,7 @@ func (o Options) observe(next http.Handler) http.Handler {
 		w.Header().Set(requestIDHeader, call.RequestID)
 		m := o.Methods[r.URL.Path]
 		recorder := &recorder{ResponseWriter: w}
-		if r.ProtoMajor == 1 || m != nil && m.Streams {
+		if r.ProtoMajor == 1 || m != nil && m.Streams || m == nil && isProcedure(r) {
 			recorder.timeout = cmp.Or(o.WriteTimeout, writeTimeout)
 			recorder.perWrite = r.ProtoMajor != 1
 		}

@@ -11,6 +11,11 @@ import (
 	"time"
 )
 
+// callTimeout bounds a whole call over HTTP/2, from its headers until the client has read the answer: that may
+// be held back for as long as a client likes (RFC 9113, section 6.9). It is more than a call to a mail server
+// takes. Streams have writeTimeout for each message instead, and so has everything on HTTP/1.
+const callTimeout = time.Minute
+
 // New returns a server for HTTP/1.1, HTTP/2 and, without TLS, HTTP/2 by prior knowledge.
 func New(handler http.Handler, log *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
@@ -19,9 +24,11 @@ func New(handler http.Handler, log *slog.Logger) *http.Server {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           handler,
+		ConnContext:       withConn,
 		Protocols:         protocols,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      callTimeout,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		HTTP2: &http.HTTP2Config{
