@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/mailkeep/mailkeep/gen/mailkeep/v1/mailkeepv1connect"
 	"github.com/mailkeep/mailkeep/internal/httpserver"
 )
 
@@ -40,7 +41,9 @@ var page = bytes.Repeat([]byte("page "), 16<<10)
 func serveBounded(t *testing.T, bounds *httpserver.Connections, adjust func(*http.Server)) (addr string, seen *requests) {
 	t.Helper()
 	seen = new(requests)
-	handler := httpserver.NewHandler(connect.NewServer(), httpserver.Options{Pages: map[string]http.Handler{
+	rpc := connect.NewServer()
+	mailkeepv1connect.RegisterMessageServiceHandler(rpc, messages{})
+	handler := httpserver.NewHandler(rpc, httpserver.Options{Pages: map[string]http.Handler{
 		"/page": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			seen.begun.Add(1)
 			seen.busy.Add(1)
