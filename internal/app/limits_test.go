@@ -11,11 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	mailkeepv1 "github.com/mailkeep/mailkeep/gen/mailkeep/v1"
+	"github.com/mailkeep/mailkeep/gen/mailkeep/v1/mailkeepv1connect"
 	"github.com/mailkeep/mailkeep/internal/app"
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/limit"
@@ -219,6 +222,39 @@ func TestQuotas(t *testing.T) {
 	s.wantRefused(t, map[string]raw{"REST": another}, http.StatusTooManyRequests, 8, "the 1 mails on their way")
 	if again := s.send(t, s.client(http1), mail); again.body != first.body {
 		t.Errorf("repeated: %d %s, want %s", again.status, again.body, first.body)
+	}
+}
+
+// TestStreams: one stream too many is refused in every protocol that has them, and its place is free again when it
+// has ended. Other calls are not concerned.
+func TestStreams(t *testing.T) {
+	c := config(t)
+	c.Limits.Streams = 1
+	s := start(t, c)
+	clients := s.streaming()
+	ctx, cancel := context.WithCancel(authorized(t.Context()))
+	defer cancel()
+	watchAs(ctx, t, clients["grpc/h2"], &mailkeepv1.WatchMessagesRequest{Tag: "x"})
+	attempt := func(name string) error {
+		ctx, cancel := context.WithCancel(authorized(t.Context()))
+		defer cancel()
+		stream, err := mailkeepv1connect.NewMessageServiceClient(clients[name]).WatchMessages(ctx, &mailkeepv1.WatchMessagesRequest{Id: "none"})
+		if err != nil {
+			return err
+		}
+		_, err = stream.Receive()
+		return err
+	}
+	for name := range clients {
+		if err := attempt(name); connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.Contains(err.Error(), "the 1 streams") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if r := s.send(t, s.client(http1), asks["REST"]); r.status != http.StatusOK {
+		t.Errorf("another call: %d %s", r.status, r.body)
+	}
+	cancel()
+	for connect.CodeOf(attempt("connect/h1")) == connect.CodeResourceExhausted { // until the first has ended
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	mailkeepv1 "github.com/mailkeep/mailkeep/gen/mailkeep/v1"
 	"github.com/mailkeep/mailkeep/gen/mailkeep/v1/mailkeepv1connect"
 	"github.com/mailkeep/mailkeep/internal/httpserver"
 )
@@ -42,7 +43,13 @@ func serveBounded(t *testing.T, bounds *httpserver.Connections, adjust func(*htt
 	t.Helper()
 	seen = new(requests)
 	rpc := connect.NewServer()
-	mailkeepv1connect.RegisterMessageServiceHandler(rpc, messages{})
+	mailkeepv1connect.RegisterMessageServiceHandler(rpc, messages{watch: func(stream mailkeepv1connect.MessageServiceWatchMessagesServerStream) error {
+		for {
+			if err := stream.Send(&mailkeepv1.WatchMessagesResponse{Message: &mailkeepv1.Message{Reason: mark}}); err != nil {
+				return err
+			}
+		}
+	}})
 	handler := httpserver.NewHandler(rpc, httpserver.Options{Pages: map[string]http.Handler{
 		"/page": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			seen.begun.Add(1)
@@ -76,7 +83,12 @@ type flooder struct {
 	frames  *http2.Framer
 	ended   chan struct{} // closed when the server has ended the connection
 	pongs   chan struct{}
+
+	messages atomic.Int64 // that have the mark
 }
+
+// mark is in each message of a stream.
+const mark = "a message of a stream"
 
 func dialFlooder(t *testing.T, addr string, settings ...http2.Setting) *flooder {
 	t.Helper()
@@ -116,6 +128,9 @@ func (f *flooder) read() {
 		}
 		if ping, ok := frame.(*http2.PingFrame); ok && ping.Data == last {
 			f.pongs <- struct{}{}
+		}
+		if data, ok := frame.(*http2.DataFrame); ok {
+			f.messages.Add(int64(bytes.Count(data.Data(), []byte(mark))))
 		}
 	}
 }
@@ -310,6 +325,33 @@ func TestConnections(t *testing.T) {
 		}
 		_ = open[0].Close()
 		until(t, "the place of a connection that ended is taken", func() bool { _, err := get(); return err == nil })
+	}
+}
+
+// TestPingedStream: a client may ping with each message of a stream for as long as that lasts.
+func TestPingedStream(t *testing.T) {
+	const messages = flooded / 17 // more than a connection may send besides
+	addr, _ := serveBounded(t, &httpserver.Connections{}, nil)
+	f := dialFlooder(t, addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/mailkeep.v1.MessageService/WatchMessages"},
+		{"content-type", "application/grpc"}, {"te", "trailers"},
+	} {
+		_ = e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}) // a buffer takes all
+	}
+	err := f.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
+	err = errors.Join(err, f.frames.WriteWindowUpdate(0, 1<<30), f.frames.WriteData(1, true, make([]byte, 5)))
+	for n := 0; n < messages && err == nil; n++ {
+		err = f.frames.WritePing(false, [8]byte{})
+		if n%100 == 0 {
+			err = errors.Join(err, f.out.Flush())
+			until(t, "the message is there", func() bool { return f.messages.Load() >= int64(n) })
+		}
+	}
+	if err != nil || !f.survives(t) {
+		t.Errorf("the connection ended: %v", err)
 	}
 }
 

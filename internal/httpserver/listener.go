@@ -86,6 +86,9 @@ const (
 	perRequest = 16 << 10
 	// perWritten is how many bytes that were written allow one to be read: clients confirm what they get.
 	perWritten = 64
+	// perMessage is what may come for each message of a stream: clients that measure how fast the way is ping with
+	// each.
+	perMessage = 64
 )
 
 var errFlood = errors.New("the connection has sent too much that belongs to no request")
@@ -147,6 +150,13 @@ func connOf(r *http.Request) *conn {
 func (c *conn) allow(body int64) {
 	if c != nil {
 		c.allowed.Add(perRequest + body + body/2)
+	}
+}
+
+// confirm lets the connection say something about a message of a stream.
+func (c *conn) confirm() {
+	if c != nil {
+		c.allowed.Add(perMessage)
 	}
 }
 

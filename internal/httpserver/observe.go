@@ -21,7 +21,7 @@ func (o Options) observe(next http.Handler) http.Handler {
 		recorder := &recorder{ResponseWriter: w}
 		if r.ProtoMajor == 1 || m != nil && m.Streams || m == nil && isProcedure(r) {
 			recorder.timeout = cmp.Or(o.WriteTimeout, writeTimeout)
-			recorder.perWrite = r.ProtoMajor != 1
+			recorder.perWrite, recorder.conn = r.ProtoMajor != 1, connOf(r)
 		}
 		if !recorder.perWrite {
 			recorder.extend()
@@ -99,6 +99,7 @@ type recorder struct {
 	status   int
 	timeout  time.Duration // for the client to read each write; 0 for no bound but that of HTTP/2 itself
 	perWrite bool          // a deadline ends with its write
+	conn     *conn         // nil if it has no bounds
 }
 
 // writeTimeout is how long a client may take to read what was written.
@@ -134,6 +135,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	}
 	r.extend()
 	defer r.written()
+	r.conn.confirm()
 	return r.ResponseWriter.Write(p)
 }
 

@@ -43,6 +43,18 @@ type Everybody Limits
 // Limits implements Policies.
 func (e Everybody) Limits(context.Context, string) (Limits, error) { return Limits(e), nil }
 
+// Overrides gives instances the bounds that Of has for them, in place of those of everybody.
+type Overrides struct {
+	Everybody
+	Of func(instance string) (Limits, error) // 0 is that of everybody
+}
+
+// Limits implements Policies.
+func (o Overrides) Limits(_ context.Context, instance string) (Limits, error) {
+	own, err := o.Of(instance)
+	return Limits(o.Everybody).With(own), err
+}
+
 // The ids of failures that a bound makes.
 const (
 	idRate  = "MAILKEEP-RATE"

@@ -24,11 +24,11 @@ func TestRates(t *testing.T) {
 					t.Fatalf("Wait says %s, Take %s", got, wait)
 				}
 				refused++
-				time.Sleep(wait - 1)
+				time.Sleep(wait - time.Nanosecond)
 				if r.Take("hot", perSecond) == 0 {
 					t.Fatalf("there was one before the %s had passed", wait)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 			}
 			if want := perSecond * (seconds + 2); took < want-1 || took > want {
 				t.Errorf("%d calls in %d s at %d per second, want %d", took, seconds, perSecond, want)

@@ -120,10 +120,17 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestWith: an instance's own bounds win over those of everybody.
-func TestWith(t *testing.T) {
-	got := Limits{1, 2, 3, 4, 5}.With(Limits{Streams: 20, Tokens: 50})
-	if got != (Limits{1, 20, 3, 4, 50}) {
-		t.Errorf("%+v", got)
+// TestOverrides: an instance's own bounds win over those of everybody.
+func TestOverrides(t *testing.T) {
+	o := Overrides{Everybody{1, 2, 3, 4, 5}, func(instance string) (Limits, error) {
+		if instance == "own" {
+			return Limits{Streams: 20, Tokens: 50}, nil
+		}
+		return Limits{}, nil
+	}}
+	for instance, want := range map[string]Limits{"own": {1, 20, 3, 4, 50}, "other": {1, 2, 3, 4, 5}} {
+		if got, err := o.Limits(t.Context(), instance); got != want || err != nil {
+			t.Errorf("%s: %+v, %v", instance, got, err)
+		}
 	}
 }
