@@ -91,7 +91,7 @@ func (o Options) limitBody(routes *rest.Handler, next http.Handler) http.Handler
 		most = cmp.Or(o.MaxBody, most+most/3+frameOverhead)
 		r.Body = http.MaxBytesReader(w, r.Body, most)
 		if r.ContentLength >= 0 {
-			most = min(r.ContentLength, most)
+			most = min(r.ContentLength, max(most, maxDrained))
 		}
 		from := connOf(r)
 		from.allow(most)

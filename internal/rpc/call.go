@@ -1,5 +1,5 @@
 // Package rpc is the interceptor chain that every call goes through, whatever protocol brought it,
-// in this order: one record of the call, the announcement of a deprecation, instance, token,
+// in this order: one record of the call, the announcement of a deprecation, instance, limits, token,
 // permission, decoding and validation, then the handler. Nothing of a request message is decoded
 // before the caller is known.
 package rpc
