@@ -179,7 +179,7 @@ func (a *App) assemble(ctx context.Context) error {
 		return err
 	}
 	guard := egress.NewGuard(egress.Options{Allow: c.EgressAllow, Many: a.tenants.Many})
-	policies := limit.Everybody(c.Limits)
+	policies := limit.Overrides{Everybody: limit.Everybody(c.Limits), Of: a.limitsOf}
 	room := a.newRoom(policies)
 	tokens.Room = room.token
 	a.carrier = delivery.New(delivery.Options{

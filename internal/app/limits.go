@@ -7,6 +7,14 @@ import (
 	"github.com/mailkeep/mailkeep/internal/limit"
 )
 
+// limitsOf returns the bounds of an instance's own.
+func (a *App) limitsOf(instance string) (limit.Limits, error) {
+	own, err := a.tenants.Limits(instance)
+	return limit.Limits{
+		CallsPerSecond: int(own.CallsPerSecond), OpenMails: int(own.OpenMails), Providers: int(own.Providers), Tokens: int(own.Tokens),
+	}, err
+}
+
 // room is what tells the domains whether an instance may have one more.
 type room struct {
 	provider, token, mail func(ctx context.Context, instance string) error
