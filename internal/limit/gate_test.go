@@ -110,22 +110,29 @@ func TestLine(t *testing.T) {
 			}
 			synctest.Wait()
 		}
+		count := func(key string) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(refused[key])
+		}
 		line(t.Context(), "hog", 12)
-		if len(refused["hog"]) != 2 {
-			t.Errorf("%d of 12 were refused at once", len(refused["hog"]))
+		if n := count("hog"); n != 2 {
+			t.Errorf("%d of 12 were refused at once", n)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		line(ctx, "polite", 3)
-		if len(refused["hog"]) != 5 || len(refused["polite"]) != 0 {
-			t.Errorf("refused at once: %v", refused)
+		if hog, polite := count("hog"), count("polite"); hog != 5 || polite != 0 {
+			t.Errorf("refused at once: %d and %d", hog, polite)
 		}
 		cancel()
 		synctest.Wait()
-		if len(refused["polite"]) != 3 {
+		if count("polite") != 3 {
 			t.Error("calls wait whose callers went away")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if n := len(refused["hog"]); n != 12 || slices.Max(refused["hog"]) != time.Second {
 			t.Errorf("refused in the end: %v", refused["hog"])
 		}
