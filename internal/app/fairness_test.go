@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -123,8 +124,10 @@ func (n *tenant) hammer(t *testing.T, clients int) (stop func()) {
 // TestFairness: an instance that makes hundreds of calls at a time slows no other. Red control: without a bound of
 // calls in flight it does.
 func TestFairness(t *testing.T) {
-	const slots, clients = 20, 200
-	length := time.Duration(atLength(2, 20)) * time.Second
+	if os.Getenv("MAILKEEP_PROVE") == "" { // task prove
+		t.Skip("this measures the machine too; the test of this name in internal/limit does not")
+	}
+	const slots, clients, length, most = 20, 200, 20 * time.Second, 1.2
 	measure := func(inFlight int) (alone, beside time.Duration) {
 		c := open(t, config(t))
 		c.MaxInFlight = inFlight
@@ -137,10 +140,6 @@ func TestFairness(t *testing.T) {
 	}
 	alone, beside := measure(slots)
 	_, red := measure(0)
-	most := 4.0 // the machine may be busy with other things
-	if length > 10*time.Second {
-		most = 1.2
-	}
 	ratio := float64(beside) / float64(alone)
 	if ratio > most {
 		t.Errorf("p99 beside the hog is %s, alone %s", beside, alone)
