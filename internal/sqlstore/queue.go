@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -121,6 +122,7 @@ func (q *queue[T]) more() bool {
 // empty works until the queue is empty.
 func (q *queue[T]) empty() {
 	for q.more() {
+		runtime.Gosched() // who is about to come, comes
 		q.run()
 	}
 }
