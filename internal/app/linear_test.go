@@ -593,7 +593,7 @@ func TestLinearizable(t *testing.T) {
 		t.Error("the promise is broken")
 	}
 	t.Logf("REL linearizable rounds=%d ops=%d unknown=%d result=%s", rounds, o.ops, o.unknown, result)
-	if o.unknown == 0 || o.ops < rounds*500 {
+	if o.unknown == 0 && rounds == len(mishaps) || o.ops < rounds*500 {
 		t.Error("it was hardly looked at")
 	}
 }

@@ -127,6 +127,15 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
+// CloseWrite is for net/http, which ends its side first and only then closes what still sends: else a reset could
+// overtake the answer.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 type connKey struct{}
 
 // withConn is for http.Server.ConnContext.
