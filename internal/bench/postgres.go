@@ -51,8 +51,13 @@ func (p *cluster) create(ctx context.Context) (database, error) {
 
 // fill copies the one provider of a database, and the event that says that it was added.
 func (p *cluster) fill(ctx context.Context, in database, copies int) error {
-	const copyRows = `INSERT INTO %[1]s SELECT c.* FROM %[1]s t,
-		generate_series(1, %[2]d) i, jsonb_populate_record(t, jsonb_build_object(%[3]s, 'sequence', t.sequence + i)) c`
+	// What is generated of a row can't be given.
+	const copyRows = `DO $do$ DECLARE columns text; BEGIN
+		SELECT string_agg(quote_ident(column_name), ', ') INTO columns FROM information_schema.columns
+			WHERE table_name = '%[1]s' AND is_generated = 'NEVER';
+		EXECUTE 'INSERT INTO %[1]s (' || columns || ') SELECT ' || columns || $insert$ FROM (SELECT c.* FROM %[1]s t,
+			generate_series(1, %[2]d) i, jsonb_populate_record(t, jsonb_build_object(%[3]s, 'sequence', t.sequence + i)) c) copies $insert$;
+		END $do$`
 	_, err := p.Query(ctx, in.name,
 		fmt.Sprintf(copyRows, "providers", copies, `'id', lpad((t.id::bigint + i)::text, 18, '0'), 'created', t.created + i, 'changed', t.changed + i`),
 		fmt.Sprintf(copyRows, "events", copies, `'provider_id', lpad((t.provider_id::bigint + i)::text, 18, '0'), 'at', t.at + i`),

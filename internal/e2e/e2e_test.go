@@ -110,7 +110,7 @@ func testBufCurl(t *testing.T, c curl, mail *mailServer) {
 	services := strings.Fields(c.run(t, "", "", "--list-services"))
 	if want := []string{
 		"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
-		"mailkeep.v1.AuditService", "mailkeep.v1.DeprecationService", "mailkeep.v1.KeyService", "mailkeep.v1.MessageService", "mailkeep.v1.ProviderService",
+		"mailkeep.v1.AuditService", "mailkeep.v1.DeprecationService", "mailkeep.v1.InstanceService", "mailkeep.v1.KeyService", "mailkeep.v1.MessageService", "mailkeep.v1.ProviderService",
 		"mailkeep.v1.TokenService", "zitadel.admin.v1.AdminService",
 	}; !cmp.Equal(want, services) {
 		t.Errorf("services (-want +got):\n%s", cmp.Diff(want, services))

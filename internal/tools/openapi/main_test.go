@@ -99,8 +99,8 @@ func TestOperations(t *testing.T) {
 			}
 		}
 	}
-	if operations != 41 || deprecated != 11 {
-		t.Errorf("%d operations, %d of them deprecated; want 41 and 11", operations, deprecated)
+	if operations != 49 || deprecated != 11 {
+		t.Errorf("%d operations, %d of them deprecated; want 49 and 11", operations, deprecated)
 	}
 }
 
