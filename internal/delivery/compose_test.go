@@ -88,7 +88,7 @@ func checkContentOf(t *testing.T, m emailprovider.Mail, data []byte) {
 		if kind == "" {
 			kind = "application/octet-stream"
 		}
-		wantTypes = append(wantTypes, kind)
+		wantTypes = append(wantTypes, strings.ToLower(strings.TrimSpace(kind))) // the case does not matter (RFC 2045, section 5.1)
 		if want, _ := contentTypeOf(a); got.files[i].ContentType != want {
 			t.Errorf("%q, not %q", got.files[i].ContentType, want)
 		}
