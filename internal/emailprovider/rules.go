@@ -110,6 +110,8 @@ func checkURL(s string) string {
 		return want + " without user info"
 	case u.Fragment != "" || strings.Contains(s, "#"):
 		return want + " without a fragment"
+	case strings.Contains(u.Host, "%"):
+		return want + " without a zone in its address"
 	case u.Port() != "" && !isPort(u.Port()), strings.HasSuffix(u.Host, ":"):
 		return "must have a port from 1 to 65535, or none"
 	}

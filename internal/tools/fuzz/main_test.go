@@ -38,3 +38,16 @@ func TestFindAndRun(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+func TestOnlyTimeIsUp(t *testing.T) {
+	for output, want := range map[string]bool{
+		"fuzz: elapsed: 20s, execs: 1\n--- FAIL: FuzzA (20.08s)\n    context deadline exceeded\nFAIL\nexit status 1\n":                                                        true,
+		"--- FAIL: FuzzA (1s)\n    --- FAIL: FuzzA (0.00s)\n        a_test.go:1: context deadline exceeded\n    \n    Failing input written to testdata/fuzz/FuzzA/1\nFAIL\n": false,
+		"--- FAIL: FuzzA (1s)\n    fuzzing process hung or terminated unexpectedly: exit status 2\n    Failing input written to testdata/fuzz/FuzzA/1\nFAIL\n":                false,
+		"# a\n./a.go:1:1: undefined: b\nFAIL\ta [build failed]\n":                                                                                                             false,
+	} {
+		if got := onlyTimeIsUp([]byte(output)); got != want {
+			t.Errorf("%q: %v", output, got)
+		}
+	}
+}
