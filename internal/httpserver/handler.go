@@ -138,6 +138,9 @@ type procedureMux struct {
 func (m procedureMux) Handle(pattern string, h http.Handler) {
 	if strings.HasSuffix(pattern, "/") {
 		h = m.unknown
+		if service := strings.TrimSuffix(pattern, "/"); service != "" {
+			m.ServeMux.Handle(service, h) // else it would be redirected
+		}
 	}
 	m.ServeMux.Handle(pattern, h)
 }
