@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -73,7 +72,7 @@ var matrixRequests = map[string]string{
 type matrix struct {
 	*service
 	t        *testing.T
-	path     string // of the database
+	state    *sql.DB // its database, to read
 	mine     *tenant
 	others   *tenant
 	callers  []matrixCaller
@@ -114,7 +113,8 @@ func newMatrix(t *testing.T) *matrix {
 	c := trusting(t, issuer)
 	var ahead atomic.Int64
 	c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	m := &matrix{t: t, service: start(t, open(t, c)), path: filepath.Join(c.DataDir, "mailkeep.db"), ids: map[subject]map[string]string{}}
+	m := &matrix{t: t, service: start(t, open(t, c)), ids: map[subject]map[string]string{}}
+	m.state = openState(t, c.DataDir)
 	m.mine, m.others = m.addTenant(t, "mine"), m.addTenant(t, "others")
 	role := func(name string) string { return m.mine.create(`{"name":"` + name + `","roles":["` + name + `"]}`) }
 	revoked := m.mine.call("CreateToken", `{"name":"revoked","roles":["IAM_OWNER"]}`)
@@ -327,48 +327,11 @@ func (m *matrix) unchanged(before, after string) {
 // digest is of every row of the database.
 func (m *matrix) digest() string {
 	m.t.Helper()
-	db, err := sql.Open("sqlite", m.path)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	tables, err := db.QueryContext(m.t.Context(), `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`)
-	if err != nil {
-		m.t.Fatal(err)
-	}
 	sum := sha256.New()
-	for _, name := range scanAll(m.t, tables) {
-		rows, err := db.QueryContext(m.t.Context(), `SELECT * FROM "`+name[0].(string)+`" ORDER BY rowid`)
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		_, _ = fmt.Fprintln(sum, name, scanAll(m.t, rows))
+	for _, table := range column(m.t, m.state, `SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`) {
+		_, _ = fmt.Fprintln(sum, table, rows(m.t, m.state, `SELECT * FROM "`+table+`" ORDER BY rowid`))
 	}
 	return hex.EncodeToString(sum.Sum(nil))
-}
-
-// scanAll reads all rows.
-func scanAll(t *testing.T, rows *sql.Rows) (all [][]any) {
-	t.Helper()
-	columns, err := rows.Columns()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for rows.Next() {
-		values := make([]any, len(columns))
-		into := make([]any, len(columns))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, values)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return all
 }
 
 // TestMatrix is who may call what for whose, over every protocol, for every method there is.
@@ -393,7 +356,7 @@ func TestMatrix(t *testing.T) {
 // TestMatrixNotices has a digest see the least change, and a comparison the least difference.
 func TestMatrixNotices(t *testing.T) {
 	m := &matrix{t: t, service: start(t, config(t))}
-	m.path = filepath.Join(m.DataDir(), "mailkeep.db")
+	m.state = openState(t, m.DataDir())
 	before := m.digest()
 	m.createToken(t, `{"name":"one more","roles":["MESSAGE_SENDER"]}`)
 	if m.digest() == before {

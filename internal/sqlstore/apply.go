@@ -18,8 +18,9 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error)
 		return 0, err
 	}
 	epoch := db.engine.epoch()
-	sequence, err := db.engine.apply(ctx, decided, db.before(epoch, c))
-	db.seen.applied(epoch, c, sequence, err)
+	decided.alike = db.seen.alike(epoch, &decided)
+	sequence, err := db.engine.apply(ctx, decided)
+	db.seen.applied(epoch, &decided, sequence, err)
 	if err != nil {
 		return 0, err
 	}
@@ -28,19 +29,6 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error)
 		_ = db.engine.erase(ctx)
 	}
 	return sequence, nil
-}
-
-// before returns the provider that c alters as it was when it was last seen here, or nil. It is what c was decided
-// on: a sequence stands for one state of the settings.
-func (db *DB) before(epoch uint32, c emailprovider.Change) *providerRow {
-	if c.Put == nil || c.Expect == 0 {
-		return nil
-	}
-	row, ok := db.seen.get(epoch, providerKey{instance: c.Event.Instance, id: c.Event.ProviderID})
-	if !ok || row.sequence != c.Expect {
-		return nil
-	}
-	return &row
 }
 
 // checkChange refuses what would break the promise that an id is given once: the id is held by the

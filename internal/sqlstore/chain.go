@@ -14,25 +14,34 @@ import (
 // change is a decided change with what is stored of its event.
 type change struct {
 	emailprovider.Change
+	row     providerRow // of Put
+	alike   bool        // its settings are those that were last seen here, which it was decided on
 	details string
 	tag     []byte // of the event; empty if it is not chained
 }
 
 // decided prepares a change.
 func (db *DB) decided(c emailprovider.Change) (change, error) {
-	details, err := formatDetails(c.Event)
-	if err != nil || db.chain == nil {
-		return change{Change: c, details: details}, err
+	made := change{Change: c}
+	var err error
+	if c.Put != nil {
+		if made.row, err = newProviderRow(c.Put); err != nil {
+			return change{}, err
+		}
+	}
+	if made.details, err = formatDetails(c.Event); err != nil || db.chain == nil {
+		return made, err
 	}
 	e := &c.Event
 	tag, err := db.chain.Tag(&audit.Row{
 		Instance: e.Instance, Type: string(e.Type), ProviderID: e.ProviderID, At: micros(e.At), TokenID: e.By.TokenID, Name: e.By.Name,
-		Protocol: e.By.Protocol, Procedure: e.By.Procedure, UserAgent: e.By.UserAgent, RequestID: e.By.RequestID, Details: details,
+		Protocol: e.By.Protocol, Procedure: e.By.Procedure, UserAgent: e.By.UserAgent, RequestID: e.By.RequestID, Details: made.details,
 	})
 	if err != nil {
 		return change{}, fmt.Errorf("sqlstore: %w", err)
 	}
-	return change{c, details, tag[:]}, nil
+	made.tag = tag[:]
+	return made, nil
 }
 
 // add returns what is stored of the chain with the event, and its new head.

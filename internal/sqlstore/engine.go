@@ -23,9 +23,7 @@ type engine interface {
 
 	// These are the calls that services and workers make most: each database has its own way to be
 	// quick at them.
-
-	// apply is given the provider as it was before, unless that is not known.
-	apply(ctx context.Context, c change, before *providerRow) (sequence uint64, err error)
+	apply(ctx context.Context, c change) (sequence uint64, err error)
 	accept(ctx context.Context, m *acceptance) (taken outbox.Message, err error)
 	provider(ctx context.Context, key providerKey) (providerRow, error)
 	token(ctx context.Context, hash [32]byte) (auth.Token, error)

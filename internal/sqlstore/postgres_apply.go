@@ -16,19 +16,15 @@ const mostChanges = 64
 // changing is a change that somebody waits for.
 type changing struct {
 	change
-	row     changeRow
+	sent    changeRow
 	applied uint64 // its sequence, once it is made
 }
 
-func (p *postgresEngine) apply(ctx context.Context, c change, _ *providerRow) (uint64, error) {
+func (p *postgresEngine) apply(ctx context.Context, c change) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("sqlstore: %w", err)
 	}
-	row, err := newChangeRow(&c)
-	if err != nil {
-		return 0, err
-	}
-	ask := &changing{change: c, row: row}
+	ask := &changing{change: c, sent: newChangeRow(&c)}
 	if err := p.changes.await(ctx, p.patience, &job[*changing]{ask: ask}); err != nil {
 		return 0, err // what it has set is not to be read
 	}
@@ -118,7 +114,7 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 			}
 		}
 		kinds.add(c.Change)
-		rows[i], tags[i] = &c.row, c.tag
+		rows[i], tags[i] = &c.sent, c.tag
 	}
 	err = batch.add(ctx, kinds.text(), changeParams(rows, tags, changeType), eachRow(answers(jobs)))
 	if err != nil {

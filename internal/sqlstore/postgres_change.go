@@ -32,15 +32,8 @@ var (
 	changeBytes = [...]string{"ciphertext", "prev_ciphertext"}
 )
 
-func newChangeRow(c *change) (r changeRow, err error) {
-	e := &c.Event
-	var p providerRow
-	if c.Put != nil {
-		if p, err = newProviderRow(c.Put); err != nil {
-			return r, err
-		}
-	}
-	v := &p.previous
+func newChangeRow(c *change) (r changeRow) {
+	e, p, v := &c.Event, &c.row, &c.row.previous
 	r.texts = [...]string{
 		e.Instance, e.ProviderID, p.kind, p.description, p.senderAddress, p.senderName, p.replyTo, p.host, p.user, p.auth,
 		p.tokenEndpoint, p.clientID, p.scopes, p.endpoint, p.setBy, v.user, v.setBy,
@@ -52,7 +45,7 @@ func newChangeRow(c *change) (r changeRow, err error) {
 	}
 	r.flags = [...]bool{c.Put == nil, p.active, p.tls}
 	r.bytes = [...][]byte{p.ciphertext, v.ciphertext}
-	return r, nil
+	return r
 }
 
 // changeParams returns changes as the arguments of applyChanges: an array of a composite type, and their

@@ -199,7 +199,7 @@ func TestRecentsOfAnotherTimeline(t *testing.T) {
 	if row, ok := r.get(2, key); !ok || row.description != "new" {
 		t.Errorf("%q is remembered", row.description)
 	}
-	r.applied(1, added(provider(1)), 10, nil)
+	r.applied(1, &change{Change: added(provider(1))}, 10, nil)
 	if _, ok := r.get(1, key); ok {
 		t.Error("the timeline went back")
 	}

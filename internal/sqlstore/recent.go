@@ -3,8 +3,6 @@ package sqlstore
 import (
 	"maps"
 	"sync"
-
-	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
 // mostRecents is how many providers are remembered; the next one replaces them all.
@@ -54,17 +52,26 @@ func (r *recents) dropInstance(id string) {
 	maps.DeleteFunc(r.rows, func(key providerKey, _ providerRow) bool { return key.instance == id })
 }
 
+// alike reports whether a change, begun in an epoch, leaves the settings of its provider as they were last seen. A
+// sequence stands for one state of them.
+func (r *recents) alike(epoch uint32, c *change) bool {
+	if c.Put == nil || c.Expect == 0 {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	row, ok := r.rows[providerKey{instance: c.Event.Instance, id: c.Event.ProviderID}]
+	return ok && r.epoch == epoch && row.sequence == c.Expect && c.row.sameSettings(&row)
+}
+
 // applied takes note of what became of a change that was begun in an epoch.
-func (r *recents) applied(epoch uint32, c emailprovider.Change, sequence uint64, err error) {
+func (r *recents) applied(epoch uint32, c *change, sequence uint64, err error) {
 	key := providerKey{instance: c.Event.Instance, id: c.Event.ProviderID}
 	if err != nil || c.Put == nil {
 		r.drop(key)
 		return
 	}
-	row, err := newProviderRow(c.Put)
-	if err != nil {
-		return
-	}
+	row := c.row
 	row.sequence = sequence
 	r.put(epoch, key, row)
 }

@@ -60,24 +60,20 @@ const (
 	chainOfEvent       = 12
 )
 
-// newSQLiteChange returns a change of a provider as it was before, or nil if that is not known.
-func newSQLiteChange(c change, before *providerRow) (*sqliteChange, error) {
+func newSQLiteChange(c change) *sqliteChange {
 	s := &sqliteChange{change: c, event: eventColumns(&c), query: deleteProvider, none: emailprovider.ErrConflict}
 	if c.Put == nil {
 		s.args = []any{c.Event.Instance, c.Event.ProviderID, signed(c.Expect)}
-		return s, nil
+		return s
 	}
-	r, err := newProviderRow(c.Put)
-	if err != nil {
-		return nil, err
-	}
-	s.put(&r, before)
-	return s, nil
+	s.put()
+	return s
 }
 
-// put has the change write a row.
-func (s *sqliteChange) put(r, before *providerRow) {
-	s.former = r.active && (before == nil || !before.active)
+// put has the change write its row.
+func (s *sqliteChange) put() {
+	r := &s.row
+	s.former = r.active && !s.alike
 	keyID, ciphertext := r.secret()
 	s.args = append(make([]any, 0, 32), r.credentialVersion, ciphertext, r.setAt, r.setBy, r.changed)
 	s.args = append(r.previous.columns(s.args), s.Put.Instance, s.Put.ID, nil)
@@ -87,7 +83,7 @@ func (s *sqliteChange) put(r, before *providerRow) {
 		return
 	}
 	s.args = append(s.args, signed(s.Expect), s.ExpectKey)
-	if before != nil && keyID.Valid && r.keyID == s.ExpectKey && r.sameSettings(before) {
+	if s.alike && keyID.Valid && r.keyID == s.ExpectKey {
 		s.query = updateCredential
 		return
 	}
@@ -109,13 +105,10 @@ func (r *providerRow) sameSettings(as *providerRow) bool {
 		r.clientID == as.clientID && r.scopes == as.scopes && r.endpoint == as.endpoint && r.ca == as.ca
 }
 
-func (s *sqliteEngine) apply(ctx context.Context, c change, before *providerRow) (uint64, error) {
-	made, err := newSQLiteChange(c, before)
-	if err != nil {
-		return 0, err
-	}
+func (s *sqliteEngine) apply(ctx context.Context, c change) (uint64, error) {
+	made := newSQLiteChange(c)
 	var sequence uint64
-	err = s.write(ctx, write{of: cachedProviders, clean: true, do: func(l *line) (err error) {
+	err := s.write(ctx, write{of: cachedProviders, clean: true, do: func(l *line) (err error) {
 		sequence, err = made.apply(l)
 		return err
 	}})

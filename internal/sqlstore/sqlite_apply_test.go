@@ -44,24 +44,36 @@ func TestNarrowUpdate(t *testing.T) {
 	}
 	p := provider(1)
 	p.Credential.Version++
-	query := func(c emailprovider.Change, before *providerRow) string {
-		change, err := newSQLiteChange(change{Change: c}, before)
+	before.sequence = 1
+	key := providerKey{instance: p.Instance, id: p.ID}
+	query := func(c emailprovider.Change, known bool) string {
+		var seen recents
+		if known {
+			seen.put(0, key, before)
+		}
+		row, err := newProviderRow(c.Put)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return change.query
+		made := change{Change: c, row: row}
+		made.alike = seen.alike(0, &made)
+		return newSQLiteChange(made).query
 	}
 	c := updated(p)
 	c.Expect = 1
-	if got := query(c, &before); got != updateCredential {
+	if got := query(c, true); got != updateCredential {
 		t.Errorf("a new password: %s", got)
 	}
-	if got := query(c, nil); got != updateProvider {
+	if got := query(c, false); got != updateProvider {
 		t.Errorf("not known before: %s", got)
 	}
 	c.ExpectKey++
-	if got := query(c, &before); got != updateProvider {
+	if got := query(c, true); got != updateProvider {
 		t.Errorf("another key: %s", got)
+	}
+	c.ExpectKey--
+	if c.Expect++; query(c, true) != updateProvider {
+		t.Error("decided on another state than was seen")
 	}
 	settings := before.settings()
 	credential := []string{"id", "kind", "credentialVersion", "keyID", "ciphertext", "setAt", "setBy", "created", "changed", "sequence", "previous"}
