@@ -100,10 +100,10 @@ func (db *DB) BeginChain(ctx context.Context, chain *audit.Chain) error {
 		if err != nil {
 			return err
 		}
-		err = db.write(ctx, func(l *line) error {
+		err = db.engine.write(ctx, write{of: cachedAll, do: func(l *line) error {
 			_, err := l.exec(beginChain, i.id, i.sequence, base[:])
 			return err
-		})
+		}})
 		if err != nil {
 			return err
 		}

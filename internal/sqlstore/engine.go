@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
 
@@ -30,6 +31,9 @@ type engine interface {
 	claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error)
 	settle(ctx context.Context, rows []settlementRow) error // sets refused
 	message(ctx context.Context, instance, id string) scanner
+
+	// eventsOf reads the events of a provider after a sequence, at most so many, in their order.
+	eventsOf(ctx context.Context, tx *sql.Tx, instance, provider string, after uint64, limit int) ([]emailprovider.Event, error)
 
 	// epoch counts the servers that have taken over, as far as they were seen. What one of them said may
 	// not be known to the next, which then counts on from where it is.

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -18,7 +19,6 @@ const (
 			user_agent, request_id, details
 		FROM events WHERE instance = $1 AND sequence > $2`
 	eventsOfAll = selectEvents + ` ORDER BY sequence LIMIT $3`
-	eventsOfOne = selectEvents + ` AND provider_id = $4 ORDER BY sequence LIMIT $3`
 )
 
 // details is the part of an event that nobody searches for.
@@ -44,15 +44,32 @@ func eventColumns(c *change) []any {
 }
 
 // Events implements emailprovider.Store.
-func (db *DB) Events(ctx context.Context, instance, providerID string, after uint64, limit int) ([]emailprovider.Event, error) {
-	query, args := eventsOfAll, []any{instance, signed(after), limit}
-	if providerID != "" {
-		query, args = eventsOfOne, append(args, providerID)
+func (db *DB) Events(ctx context.Context, instance, providerID string, after uint64, limit int) (found []emailprovider.Event, err error) {
+	if providerID == "" {
+		return all(ctx, db, eventOf(instance), eventsOfAll, instance, signed(after), limit)
 	}
-	return all(ctx, db, func(row scanner) (emailprovider.Event, error) {
+	err = db.snapshot(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		found, err = db.engine.eventsOf(ctx, tx, instance, providerID, after, limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// eventsIn reads the events of an instance that a query answers.
+func eventsIn(ctx context.Context, tx *sql.Tx, instance, query string, args ...any) ([]emailprovider.Event, error) {
+	rows, err := tx.QueryContext(ctx, query, args...)
+	return collect(rows, err, func() (emailprovider.Event, error) { return eventOf(instance)(rows) })
+}
+
+// eventOf reads an event of an instance.
+func eventOf(instance string) func(scanner) (emailprovider.Event, error) {
+	return func(row scanner) (emailprovider.Event, error) {
 		e := emailprovider.Event{Instance: instance}
 		return e, scanEvent(row, &e)
-	}, query, args...)
+	}
 }
 
 func scanEvent(from scanner, e *emailprovider.Event) error {

@@ -29,7 +29,7 @@ func sqliteConnector(t *testing.T, dsn string) driver.Connector {
 	return c
 }
 
-func run(t *testing.T, on interface {
+func run(t testing.TB, on interface {
 	ExecContext(context.Context, string, ...any) (sql.Result, error)
 }, query string) {
 	t.Helper()

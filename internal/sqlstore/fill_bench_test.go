@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"flag"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -27,8 +28,9 @@ func BenchmarkFill(b *testing.B) {
 		copyFirst(b, db, "events", *fillCopies, map[string]string{
 			"provider_id": `printf('%018d', provider_id + i)`, "at": `at + i`, "sequence": `sequence + i`,
 		})
-		if _, err := lite(db).writer.ExecContext(b.Context(), `UPDATE instances SET sequence = sequence + $1`, *fillCopies); err != nil {
-			b.Fatal(err)
+		run(b, lite(db).writer, `UPDATE instances SET sequence = sequence + `+strconv.Itoa(*fillCopies))
+		for _, statement := range slices.Concat([]string{`DELETE FROM sorted_events`, `DELETE FROM sorted_until`}, sortAll) {
+			run(b, lite(db).writer, statement)
 		}
 	}
 }

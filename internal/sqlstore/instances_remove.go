@@ -2,29 +2,44 @@ package sqlstore
 
 import (
 	"context"
+	"slices"
 
 	"github.com/mailkeep/mailkeep/internal/instance"
 )
 
-// purged are the tables that have rows of an instance, with the columns of their primary keys after the
-// instance. Those that refer to others come first; instances itself is the last.
-var purged = []struct {
+// purgedTable is a table that has rows of an instance.
+type purgedTable struct {
 	table string
-	key   string
-	first bool // with the removal itself: what could be used
-}{
-	{"instance_keys", "key_id", true},
-	{"instance_domains", "domain", true},
-	{"tokens", "id", true},
-	{"providers", "id", true},
-	{"messages", "id", false},
-	{"message_contents", "id", false},
-	{"message_recipients", "address, id", false},
-	{"attempts", "id, number", false},
-	{"credential_uses", "provider_id, version", false},
-	{"deprecated_uses", "method, caller, user_agent", false},
-	{"events", "sequence", false},
-	{"revoked_tokens", "hash", false},
+	key   string // the columns of its primary key after the instance
+	first bool   // with the removal itself: what could be used
+	lite  bool   // only SQLite has it
+}
+
+// purgedTables are in the order in which they are purged: those that refer to others come first; instances
+// itself is the last.
+var purgedTables = []purgedTable{
+	{table: "instance_keys", key: "key_id", first: true},
+	{table: "instance_domains", key: "domain", first: true},
+	{table: "tokens", key: "id", first: true},
+	{table: "providers", key: "id", first: true},
+	{table: "messages", key: "id"},
+	{table: "message_contents", key: "id"},
+	{table: "message_recipients", key: "address, id"},
+	{table: "attempts", key: "id, number"},
+	{table: "credential_uses", key: "provider_id, version"},
+	{table: "deprecated_uses", key: "method, caller, user_agent"},
+	{table: "events", key: "sequence"},
+	{table: "sorted_events", key: "provider_id, sequence", lite: true},
+	{table: "sorted_until", key: "sequence", lite: true},
+	{table: "revoked_tokens", key: "hash"},
+}
+
+// purged are the tables that this database has.
+func (db *DB) purged() []purgedTable {
+	if _, ok := db.engine.(*sqliteEngine); ok {
+		return purgedTables
+	}
+	return slices.DeleteFunc(slices.Clone(purgedTables), func(t purgedTable) bool { return t.lite })
 }
 
 // purgeBatch bounds a transaction.
@@ -47,7 +62,7 @@ func (db *DB) RemoveInstance(ctx context.Context, id, by string) error {
 		if err := l.execOne(instance.ErrNotFound, insertRemoved, id, micros(db.now()), by); err != nil {
 			return err
 		}
-		for _, p := range purged {
+		for _, p := range db.purged() {
 			if !p.first {
 				continue
 			}
@@ -81,7 +96,7 @@ func (db *DB) FinishRemovals(ctx context.Context) error {
 // purge deletes the rows of a removed instance. In the end nobody else can add one: who adds some of what
 // refers to the instance waits, and finds it gone.
 func (db *DB) purge(ctx context.Context, id string) error {
-	for _, p := range purged {
+	for _, p := range db.purged() {
 		for {
 			deleted, err := db.purgeSome(ctx, p.table, p.key, id)
 			if err != nil {
@@ -96,7 +111,7 @@ func (db *DB) purge(ctx context.Context, id string) error {
 		if _, err := l.exists(holdRemoved, id); err != nil {
 			return err
 		}
-		for _, p := range purged { // what came meanwhile
+		for _, p := range db.purged() { // what came meanwhile
 			if _, err := l.exec(`DELETE FROM `+p.table+` WHERE instance = $1`, id); err != nil {
 				return err
 			}

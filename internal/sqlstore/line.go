@@ -12,15 +12,7 @@ type line struct {
 	executor
 	changed bool // something, since somebody has set this to false
 
-	// ends are those of instances that changed, until writeEnds: what shares a transaction writes them once.
-	// PostgreSQL has its own way.
-	ends map[string]end
-}
-
-// end is how far an instance has come: its last change, and the head of the chain after it.
-type end struct {
-	sequence int64
-	head     []byte
+	ends *ends // of SQLite: PostgreSQL has its own way
 }
 
 // executor runs statements of one transaction. What stands in a query as /*pg … */ is for PostgreSQL
@@ -96,31 +88,4 @@ func (l *line) exists(query string, args ...any) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// end returns that of an instance, or sql.ErrNoRows if there is none.
-func (l *line) end(instance string) (e end, err error) {
-	if e, ok := l.ends[instance]; ok {
-		return e, nil
-	}
-	err = l.one(selectEnd, []any{instance}, func(row scanner) error { return row.Scan(&e.sequence, &e.head) })
-	return e, err
-}
-
-func (l *line) setEnd(instance string, e end) {
-	if l.ends == nil {
-		l.ends = map[string]end{}
-	}
-	l.ends[instance] = e
-}
-
-// writeEnds writes the ends that were set.
-func (l *line) writeEnds() error {
-	for instance, e := range l.ends {
-		if err := l.execOne(sql.ErrNoRows, updateEnd, instance, e.sequence, e.head); err != nil {
-			return err
-		}
-	}
-	clear(l.ends)
-	return nil
 }

@@ -43,17 +43,19 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 	return known, nil
 }
 
-// written are the migrations that are not files: statements for PostgreSQL only, and after them those
-// for both.
+// written are the migrations that are not files: statements for PostgreSQL only or SQLite only, and after them
+// those for both.
 func written(dialect goose.Dialect) (all []*goose.Migration) {
+	postgres := map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails, 10: {createChange2}, 12: keepInPlace}
+	lite := map[int64][]string{13: createSorted}
 	both := map[int64][]string{10: {addCA}}
-	for version, statements := range map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails, 10: {createChange2}, 12: keepInPlace} {
+	own := lite
+	if dialect == goose.DialectPostgres {
+		own = postgres
+	}
+	for _, version := range []int64{5, 7, 8, 10, 12, 13} {
 		run := func(ctx context.Context, tx *sql.Tx) error {
-			statements := slices.Concat(statements, both[version])
-			if dialect != goose.DialectPostgres {
-				statements = both[version]
-			}
-			for _, statement := range statements {
+			for _, statement := range slices.Concat(own[version], both[version]) {
 				if _, err := tx.ExecContext(ctx, statement); err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/mailkeep/mailkeep/internal/auth"
+	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
 // postgresEngine is a PostgreSQL database, which other processes write to as well. What callers do at the
@@ -145,6 +147,12 @@ func (p *postgresEngine) erase(context.Context) error { return nil }
 
 func (p *postgresEngine) message(ctx context.Context, instance, id string) scanner {
 	return p.row(ctx, selectMessage, instance, id)
+}
+
+const eventsOfOne = selectEvents + ` AND provider_id = $4 ORDER BY sequence LIMIT $3`
+
+func (p *postgresEngine) eventsOf(ctx context.Context, tx *sql.Tx, instance, provider string, after uint64, limit int) ([]emailprovider.Event, error) {
+	return eventsIn(ctx, tx, instance, eventsOfOne, instance, signed(after), limit, provider)
 }
 
 // class implements engine by the SQLSTATE, or its first two characters (PostgreSQL, appendix A). What has

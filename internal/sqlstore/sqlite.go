@@ -70,7 +70,7 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	reader.SetMaxIdleConns(readers)
 
 	engine := &sqliteEngine{
-		reader: reader, writer: writer, patience: patience, classify: sqliteClass, told: o.Committed,
+		reader: reader, writer: writer, patience: patience, classify: sqliteClass, told: o.Committed, ends: newEnds(),
 		providers: new(cache[providerKey, providerRow]), tokens: new(cache[[32]byte, auth.Token]),
 	}
 	engine.queue.run = engine.commitBatch

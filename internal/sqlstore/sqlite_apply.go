@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	updateEnd = `UPDATE instances SET sequence = $2, chain_head = $3 WHERE id = $1`
-
 	updateFormerActive = `UPDATE providers SET active = FALSE, changed = $3, sequence = $4
 		WHERE instance = $1 AND active AND id <> $2`
 
@@ -121,7 +119,7 @@ func (s *sqliteEngine) apply(ctx context.Context, c change) (uint64, error) {
 // apply makes the change in a transaction that may hold others; after an error the caller undoes what was done
 // since before the call. What can be refused goes first, so that there mostly is nothing.
 func (s *sqliteChange) apply(l *line) (sequence uint64, err error) {
-	last, err := l.end(s.Event.Instance)
+	last, err := l.ends.get(l, s.Event.Instance)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("sqlstore: no instance %q", s.Event.Instance)
 	}
@@ -141,7 +139,7 @@ func (s *sqliteChange) apply(l *line) (sequence uint64, err error) {
 		return 0, err
 	}
 	chain, head := s.add(uint64(next), last.head)
-	l.setEnd(s.Event.Instance, end{next, head})
+	l.ends.pending[s.Event.Instance] = end{next, head, last.sorted}
 	s.event[sequenceOfEvent], s.event[chainOfEvent] = next, chain
 	return uint64(next), l.execOne(emailprovider.ErrIDTaken, insertEvent, s.event...)
 }

@@ -23,6 +23,7 @@ type sqliteEngine struct {
 	writer   *sql.DB // one connection
 	hot      statements
 	queue    queue[write]
+	ends     *ends         // of whoever empties the queue
 	patience time.Duration // for a whole write, waiting included
 	classify func(error) class
 	told     func(writes int) // of commits; may be nil

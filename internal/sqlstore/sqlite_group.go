@@ -34,12 +34,14 @@ func (s *sqliteEngine) commitBatch() {
 	if err == nil {
 		err = s.runBatch(l, jobs, false)
 	}
-	if errors.Is(err, errUnclean) {
+	if errors.Is(err, errUnclean) || errors.Is(err, errStaleEnd) {
+		s.ends.forget()
 		if l, err = s.begin(); err == nil {
 			err = s.runBatch(l, jobs, true)
 		}
 	}
 	if err != nil {
+		s.ends.forget()
 		err = s.failedWrite(err)
 	}
 	for _, j := range jobs {
@@ -51,16 +53,15 @@ func (s *sqliteEngine) commitBatch() {
 
 // begin begins a transaction.
 func (s *sqliteEngine) begin() (*sqliteLine, error) {
-	ctx := context.Background()
-	conn, err := s.writer.Conn(ctx)
+	conn, err := s.writer.Conn(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
+	l := &sqliteLine{conn: conn}
+	if err := l.begin(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &sqliteLine{tx: tx, conn: conn}, nil
+	return l, nil
 }
 
 // errUnclean: a job that shared the transaction without a savepoint has failed and left something.
@@ -69,52 +70,61 @@ var errUnclean = errors.New("sqlstore: a failed write left something behind")
 // runBatch returns an error if it is the outcome of all jobs. If careful, clean ones have savepoints too.
 func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful bool) error {
 	defer func() { _ = own.conn.Close() }() // Back to the pool, whatever became of it.
-	l := &line{executor: own}
 	runaway := time.AfterFunc(s.patience, own.end)
 	defer runaway.Stop()
-	succeeded := 0
+	s.ends.begin()
+	l := &line{executor: own, ends: s.ends}
+	succeeded, err := s.runJobs(l, jobs, careful)
+	if err == nil && succeeded > 0 {
+		err = s.ends.write(l)
+	}
+	if err != nil || succeeded == 0 {
+		own.end()
+		return err
+	}
+	runaway.Stop() // A commit can't be ended.
+	if err := own.commit(); err != nil {
+		own.end()
+		if s.class(err) == brokenIO {
+			return errOutcomeUnknown.Because(err)
+		}
+		return err
+	}
+	s.ends.commit()
+	if s.told != nil {
+		s.told(succeeded)
+	}
+	return nil
+}
+
+// runJobs runs jobs and returns how many have succeeded, or an error if it is the outcome of all.
+func (s *sqliteEngine) runJobs(l *line, jobs []*job[write], careful bool) (succeeded int, err error) {
 	for _, j := range jobs {
 		if !s.queue.begin(j) {
 			continue
 		}
 		savepoint := len(jobs) > 1 && (careful || !j.ask.clean)
 		l.changed = false
-		err := s.runJob(l, j, savepoint)
-		if err == nil && j.err != nil && l.changed && !savepoint && len(jobs) > 1 {
-			err = errUnclean
-		}
-		if err != nil {
-			own.end()
-			return err
+		if err := s.runJob(l, j, savepoint); err != nil {
+			return 0, err
 		}
 		if j.err == nil {
 			succeeded++
+		} else if l.changed && !savepoint && len(jobs) > 1 {
+			return 0, errUnclean
 		}
 	}
-	if succeeded == 0 {
-		own.end()
-		return nil
-	}
-	if err := l.writeEnds(); err != nil {
-		own.end()
-		return err
-	}
-	runaway.Stop() // A commit can't be ended.
-	err := own.tx.Commit()
-	if err == nil && s.told != nil {
-		s.told(succeeded)
-	}
-	if err != nil && s.class(err) == brokenIO {
-		return errOutcomeUnknown.Because(err)
-	}
-	return err
+	return succeeded, nil
 }
 
 // runJob runs one job and undoes it if it fails. It returns an error if the whole transaction has to
 // be undone.
 func (s *sqliteEngine) runJob(l *line, j *job[write], savepoint bool) error {
+	if j.ask.of == cachedAll {
+		s.ends.forget()
+	}
 	if savepoint {
-		if err := l.writeEnds(); err != nil {
+		if err := l.ends.write(l); err != nil {
 			return err
 		}
 		if _, err := l.exec(`SAVEPOINT job`); err != nil {
@@ -132,7 +142,7 @@ func (s *sqliteEngine) runJob(l *line, j *job[write], savepoint bool) error {
 		return nil
 	}
 	if j.err != nil {
-		clear(l.ends)
+		clear(l.ends.pending)
 		if _, err := l.exec(`ROLLBACK TO SAVEPOINT job`); err != nil {
 			return err
 		}

@@ -380,22 +380,25 @@ type slowConn struct {
 	disk *slowDisk
 }
 
-func (c slowConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.driverConn.BeginTx(ctx, o)
-	return slowTx{tx, c.disk}, err
+func (c slowConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	s, err := c.driverConn.PrepareContext(ctx, query)
+	if err == nil && query == "COMMIT" {
+		return slowCommit{s.(driverStmt), c.disk}, nil
+	}
+	return s, err
 }
 
-type slowTx struct {
-	driver.Tx
+type slowCommit struct {
+	driverStmt
 	disk *slowDisk
 }
 
-func (tx slowTx) Commit() error {
-	if g := tx.disk.gate.Load(); g != nil {
+func (s slowCommit) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if g := s.disk.gate.Load(); g != nil {
 		close(g.reached)
 		<-g.open
 	}
-	return tx.Tx.Commit()
+	return s.driverStmt.ExecContext(ctx, args)
 }
 
 // TestStuckCommit has a commit hang: everybody is answered in time and knows what is known, and once

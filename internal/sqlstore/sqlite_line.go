@@ -9,6 +9,7 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
@@ -17,7 +18,6 @@ import (
 // which takes more than a third of the time that many small ones need, and half of their memory. They
 // are prepared once.
 type sqliteLine struct {
-	tx   *sql.Tx
 	conn *sql.Conn
 	over bool // the transaction; under the lock of conn.Raw
 }
@@ -77,11 +77,7 @@ func (l *sqliteLine) take(c outbox.ClaimRequest) ([]outbox.ClaimedMail, error) {
 // with runs f with the prepared statement while nobody else has the connection, unless the
 // transaction is over: the statement would then be one of its own.
 func (l *sqliteLine) with(query string, args []any, f func(driverStmt, []driver.NamedValue) error) error {
-	return l.conn.Raw(func(conn any) error {
-		if l.over {
-			return sql.ErrTxDone
-		}
-		c := conn.(*hotConn)
+	return l.inside(func(c *hotConn) error {
 		stmt, err := c.statement(query)
 		if err != nil {
 			return err
@@ -94,10 +90,40 @@ func (l *sqliteLine) with(query string, args []any, f func(driverStmt, []driver.
 	})
 }
 
-// end undoes the transaction, whoever is using it.
+// inside runs f while nobody else has the connection, unless the transaction is over.
+func (l *sqliteLine) inside(f func(*hotConn) error) error {
+	return l.conn.Raw(func(conn any) error {
+		if l.over {
+			return sql.ErrTxDone
+		}
+		return f(conn.(*hotConn))
+	})
+}
+
+// begin begins the transaction.
+func (l *sqliteLine) begin() error {
+	return l.inside(func(c *hotConn) error { return c.do(`BEGIN IMMEDIATE`) })
+}
+
+// commit ends the transaction, if it returns nil.
+func (l *sqliteLine) commit() error {
+	return l.inside(func(c *hotConn) error {
+		err := c.do(`COMMIT`)
+		l.over = err == nil
+		return err
+	})
+}
+
+// end undoes the transaction, whoever is using it, unless SQLite has done so already. A connection on which
+// that fails is discarded.
 func (l *sqliteLine) end() {
-	_ = l.conn.Raw(func(any) error { l.over = true; return nil }) // Fails when all is over.
-	_ = l.tx.Rollback()                                           // The connection is discarded if this fails.
+	_ = l.inside(func(c *hotConn) error {
+		l.over = true
+		if err := c.do(`ROLLBACK`); err != nil && !strings.Contains(err.Error(), "no transaction is active") {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
 }
 
 // hotConnector hands out connections that a line can use.
@@ -166,6 +192,15 @@ func (c *hotConn) statement(query string) (hotStmt, error) {
 	}
 	c.prepared[query] = hotStmt{able, order}
 	return c.prepared[query], nil
+}
+
+// do runs a statement that has no parameters.
+func (c *hotConn) do(query string) error {
+	s, err := c.statement(query)
+	if err == nil {
+		_, err = s.ExecContext(context.Background(), nil)
+	}
+	return err
 }
 
 var parameter = regexp.MustCompile(`\$[0-9]+`)
