@@ -18,7 +18,7 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error)
 		return 0, err
 	}
 	epoch := db.engine.epoch()
-	decided.alike = db.seen.alike(epoch, &decided)
+	db.seen.compare(epoch, &decided)
 	sequence, err := db.engine.apply(ctx, decided)
 	db.seen.applied(epoch, &decided, sequence, err)
 	if err != nil {

@@ -14,10 +14,11 @@ import (
 // change is a decided change with what is stored of its event.
 type change struct {
 	emailprovider.Change
-	row     providerRow // of Put
-	alike   bool        // its settings are those that were last seen here, which it was decided on
-	details string
-	tag     []byte // of the event; empty if it is not chained
+	row      providerRow // of Put
+	alike    bool        // its settings are those that were last seen here, which it was decided on
+	replaces bool        // its previous credential is the present one that was last seen so
+	details  string
+	tag      []byte // of the event; empty if it is not chained
 }
 
 // decided prepares a change.

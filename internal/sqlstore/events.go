@@ -35,10 +35,10 @@ func formatDetails(e emailprovider.Event) (string, error) {
 
 // eventColumns are the arguments of insertEvent. The only conflict it can meet is a second first event of an id.
 // Its sequence and its chain are given in the transaction.
-func eventColumns(c *change) []any {
+func eventColumns(c *change, again common) []any {
 	e := &c.Event
 	return []any{
-		e.Instance, nil, string(e.Type), e.ProviderID, micros(e.At), e.By.TokenID, e.By.Name,
+		again.instance, nil, string(e.Type), again.id, again.at, e.By.TokenID, again.name,
 		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, c.details, nil,
 	}
 }

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -93,6 +94,12 @@ func (r *previousRow) previous() emailprovider.Previous {
 		User:  r.user,
 		Until: fromMicros(r.until),
 	}
+}
+
+// isPresentOf reports whether the credential is the present one of a row.
+func (r *previousRow) isPresentOf(row *providerRow) bool {
+	return len(r.ciphertext) > 0 && r.version == row.credentialVersion && r.keyID == row.keyID && bytes.Equal(r.ciphertext, row.ciphertext) &&
+		r.user == row.user && r.setAt == row.setAt && r.setBy == row.setBy
 }
 
 // columns appends what is stored.

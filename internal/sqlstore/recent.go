@@ -52,16 +52,20 @@ func (r *recents) dropInstance(id string) {
 	maps.DeleteFunc(r.rows, func(key providerKey, _ providerRow) bool { return key.instance == id })
 }
 
-// alike reports whether a change, begun in an epoch, leaves the settings of its provider as they were last seen. A
-// sequence stands for one state of them.
-func (r *recents) alike(epoch uint32, c *change) bool {
+// compare has a change, begun in an epoch, know how it differs from its provider as that was last seen. A
+// sequence stands for one state of it.
+func (r *recents) compare(epoch uint32, c *change) {
 	if c.Put == nil || c.Expect == 0 {
-		return false
+		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	row, ok := r.rows[providerKey{instance: c.Event.Instance, id: c.Event.ProviderID}]
-	return ok && r.epoch == epoch && row.sequence == c.Expect && c.row.sameSettings(&row)
+	if !ok || r.epoch != epoch || row.sequence != c.Expect {
+		return
+	}
+	c.alike = c.row.sameSettings(&row)
+	c.replaces = c.row.previous.isPresentOf(&row)
 }
 
 // applied takes note of what became of a change that was begun in an epoch.

@@ -33,6 +33,12 @@ const (
 	// updateCredential leaves the settings alone, and the key: what is not set spares its indexes.
 	updateCredential = setCredential + whereAsExpected
 
+	// replaceCredential is updateCredential that keeps the present credential as the previous one.
+	replaceCredential = `UPDATE providers SET prev_version = credential_version, prev_key_id = key_id,
+			prev_ciphertext = ciphertext, prev_user = smtp_user, prev_set_at = set_at, prev_set_by = set_by,
+			prev_until = $6, credential_version = $1, ciphertext = $2, set_at = $3, set_by = $4, changed = $5, sequence = $9
+		WHERE instance = $7 AND id = $8 AND sequence = $10 AND key_id = $11`
+
 	// Neither kind nor created ever change; leaving them out spares an index.
 	updateProvider = setCredential + `, key_id = $18, active = $19, description = $20, sender_address = $21,
 			sender_name = $22, reply_to = $23, host = $24, tls = $25, smtp_user = $26, auth = $27,
@@ -44,44 +50,73 @@ const (
 // sqliteChange is a change with all that can be made ready before the transaction, which others wait for.
 type sqliteChange struct {
 	change
-	former bool // another provider may be the active one before
-	query  string
-	args   []any // of the query; the sequence of the change is missing
-	event  []any // of insertEvent; the sequence is missing there too, and the chain
-	none   error // when the query touches no row
+	former   bool // another provider may be the active one before
+	query    string
+	args     []any // of the query; the sequence of the change is missing
+	sequence int   // where it is missing
+	event    []any // of insertEvent; the sequence is missing there too, and the chain
+	none     error // when the query touches no row
 }
 
-// Where the sequence of the change stands in the arguments.
+// Where the event of a change lacks its sequence and its chain.
 const (
-	sequenceOfProvider = 14
-	sequenceOfEvent    = 1
-	chainOfEvent       = 12
+	sequenceOfEvent = 1
+	chainOfEvent    = 12
 )
 
 func newSQLiteChange(c change) *sqliteChange {
-	s := &sqliteChange{change: c, event: eventColumns(&c), query: deleteProvider, none: emailprovider.ErrConflict}
+	s := &sqliteChange{change: c, query: deleteProvider, none: emailprovider.ErrConflict}
+	again := common{instance: c.Event.Instance, id: c.Event.ProviderID, at: micros(c.Event.At), name: c.Event.By.Name}
+	s.event = eventColumns(&s.change, again)
 	if c.Put == nil {
-		s.args = []any{c.Event.Instance, c.Event.ProviderID, signed(c.Expect)}
+		s.args, s.sequence = []any{again.instance, again.id, signed(c.Expect)}, -1
 		return s
 	}
-	s.put()
+	s.put(again)
 	return s
 }
 
+// common are values that a change and its event have in common, each of which is allocated once.
+type common struct{ instance, id, at, name any }
+
+// time returns a time as a value.
+func (s *common) time(t int64) any {
+	if t == s.at {
+		return s.at
+	}
+	return t
+}
+
+// by returns a name as a value.
+func (s *common) by(name string) any {
+	if name == s.name {
+		return s.name
+	}
+	return name
+}
+
 // put has the change write its row.
-func (s *sqliteChange) put() {
+func (s *sqliteChange) put(again common) {
 	r := &s.row
 	s.former = r.active && !s.alike
 	keyID, ciphertext := r.secret()
-	s.args = append(make([]any, 0, 32), r.credentialVersion, ciphertext, r.setAt, r.setBy, r.changed)
-	s.args = append(r.previous.columns(s.args), s.Put.Instance, s.Put.ID, nil)
+	s.args = append(make([]any, 0, 32), r.credentialVersion, ciphertext, again.time(r.setAt), again.by(r.setBy), again.time(r.changed))
+	leavesSettings := s.alike && keyID.Valid && r.keyID == s.ExpectKey
+	if leavesSettings && s.replaces {
+		s.query, s.sequence = replaceCredential, 8
+		s.args = append(s.args, r.previous.until, again.instance, again.id, nil, signed(s.Expect), s.ExpectKey)
+		return
+	}
+	s.args = r.previous.columns(s.args)
+	s.sequence = len(s.args) + 2
+	s.args = append(s.args, again.instance, again.id, nil)
 	if s.Expect == 0 {
 		s.query, s.none = insertProvider, emailprovider.ErrIDTaken
-		s.args = append(append(append(s.args, keyID), r.settings()...), r.kind, r.created)
+		s.args = append(append(append(s.args, keyID), r.settings()...), r.kind, again.time(r.created))
 		return
 	}
 	s.args = append(s.args, signed(s.Expect), s.ExpectKey)
-	if s.alike && keyID.Valid && r.keyID == s.ExpectKey {
+	if leavesSettings {
 		s.query = updateCredential
 		return
 	}
@@ -126,20 +161,21 @@ func (s *sqliteChange) apply(l *line) (sequence uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	next := last.sequence + 1
+	next := any(last.sequence + 1)
 	if s.former {
 		if _, err := l.exec(updateFormerActive, s.Event.Instance, s.Event.ProviderID, micros(s.Put.Changed), next); err != nil {
 			return 0, err
 		}
 	}
-	if s.Put != nil {
-		s.args[sequenceOfProvider] = next
+	if s.sequence >= 0 {
+		s.args[s.sequence] = next
 	}
 	if err := l.execOne(s.none, s.query, s.args...); err != nil {
 		return 0, err
 	}
-	chain, head := s.add(uint64(next), last.head)
-	l.ends.pending[s.Event.Instance] = end{next, head, last.sorted}
-	s.event[sequenceOfEvent], s.event[chainOfEvent] = next, chain
-	return uint64(next), l.execOne(emailprovider.ErrIDTaken, insertEvent, s.event...)
+	sequence = uint64(last.sequence) + 1
+	chain, head := s.add(sequence, last.head)
+	l.ends.pending[s.Event.Instance] = end{int64(sequence), head, last.sorted}
+	s.event[sequenceOfEvent], s.event[chainOfEvent] = next, blob(chain)
+	return sequence, l.execOne(emailprovider.ErrIDTaken, insertEvent, s.event...)
 }

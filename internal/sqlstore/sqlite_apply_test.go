@@ -56,7 +56,7 @@ func TestNarrowUpdate(t *testing.T) {
 			t.Fatal(err)
 		}
 		made := change{Change: c, row: row}
-		made.alike = seen.alike(0, &made)
+		seen.compare(0, &made)
 		return newSQLiteChange(made).query
 	}
 	c := updated(p)
@@ -66,6 +66,20 @@ func TestNarrowUpdate(t *testing.T) {
 	}
 	if got := query(c, false); got != updateProvider {
 		t.Errorf("not known before: %s", got)
+	}
+	c.Put.Previous = emailprovider.Previous{Credential: provider(1).Credential, User: p.SMTP.User}
+	if got := query(c, true); got != replaceCredential {
+		t.Errorf("the present password becomes the previous one: %s", got)
+	}
+	for _, other := range []emailprovider.Previous{
+		{User: "other", Credential: c.Put.Previous.Credential},
+		{User: p.SMTP.User, Credential: p.Credential},
+	} {
+		was := c.Put.Previous
+		if c.Put.Previous = other; query(c, true) != updateCredential {
+			t.Errorf("another becomes the previous one: %+v", other)
+		}
+		c.Put.Previous = was
 	}
 	c.ExpectKey++
 	if got := query(c, true); got != updateProvider {

@@ -8,7 +8,7 @@ import (
 const (
 	selectWholeEnd = `SELECT i.sequence + 0 AS a, COALESCE(i.chain_head, '') AS b, COALESCE(s.sequence, 0) AS c
 		FROM instances AS i LEFT JOIN sorted_until AS s ON s.instance = i.id WHERE i.id = $1`
-	updateEnd = `UPDATE instances SET sequence = $2, chain_head = $3 WHERE id = $1 AND sequence = $4 AND chain_head IS $5`
+	updateEnd = `UPDATE instances SET sequence = $2, chain_head = $3 WHERE id = $1 AND sequence = $4`
 )
 
 // mostEnds is how many ends are remembered; the next one replaces them all.
@@ -69,7 +69,7 @@ func (e *ends) write(l *line) error {
 		if err := sortEvents(l, instance, &next); err != nil {
 			return err
 		}
-		if err := l.execOne(errStaleEnd, updateEnd, instance, next.sequence, blob(next.head), was.sequence, blob(was.head)); err != nil {
+		if err := l.execOne(errStaleEnd, updateEnd, instance, next.sequence, blob(next.head), was.sequence); err != nil {
 			return err
 		}
 		e.written[instance] = next

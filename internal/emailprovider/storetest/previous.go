@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -52,16 +53,24 @@ func testDestroyPrevious(t *testing.T, open Opener) {
 	wantRotated(t, s, late)
 }
 
-// wantRotated makes the present credential the previous one, and then has none.
+// wantRotated makes the present credential the previous one, with another key and with the same, leaves that as it
+// is, and then has none.
 func wantRotated(t *testing.T, s emailprovider.Store, p emailprovider.Provider) {
 	t.Helper()
-	p.Previous = emailprovider.Previous{Credential: p.Credential, User: p.SMTP.User, Until: moment(20)}
-	p.Credential = emailprovider.Credential{
-		Version: p.Credential.Version + 1,
-		Sealed:  emailprovider.Sealed{KeyID: 7, Ciphertext: []byte("rotated")},
+	for n, kept := range []bool{false, false, true, false} {
+		if !kept {
+			p.Previous = emailprovider.Previous{Credential: p.Credential, User: p.SMTP.User, Until: moment(20 + n)}
+		}
+		p.Changed = moment(10 + n)
+		p.Credential = emailprovider.Credential{
+			Version: p.Credential.Version + 1,
+			Sealed:  emailprovider.Sealed{KeyID: 7, Ciphertext: fmt.Appendf(nil, "rotated %d", n)},
+			SetAt:   moment(30 + n),
+			SetBy:   fmt.Sprint("rotator ", n),
+		}
+		p = put(t, s, p)
+		wantProvider(t, s, p)
 	}
-	p = put(t, s, p)
-	wantProvider(t, s, p)
 	p.Description = "with the same previous one"
 	p = put(t, s, p)
 	wantProvider(t, s, p)
