@@ -27,7 +27,7 @@ type engine interface {
 	apply(ctx context.Context, c change) (sequence uint64, err error)
 	accept(ctx context.Context, m *acceptance) (taken outbox.Message, err error)
 	provider(ctx context.Context, key providerKey) (providerRow, error)
-	token(ctx context.Context, hash [32]byte) (auth.Token, error)
+	token(ctx context.Context, hash [32]byte) (auth.Token, error) // or auth.ErrNotFound
 	claim(ctx context.Context, c outbox.ClaimRequest) (outbox.Claim, error)
 	settle(ctx context.Context, rows []settlementRow) error // sets refused
 	message(ctx context.Context, instance, id string) scanner
@@ -38,6 +38,10 @@ type engine interface {
 	// epoch counts the servers that have taken over, as far as they were seen. What one of them said may
 	// not be known to the next, which then counts on from where it is.
 	epoch() uint32
+
+	// tokensOver waits, after a commit that has taken tokens away or changed them, until no process answers
+	// with what they were.
+	tokensOver()
 
 	// erase takes what committed changes have deleted out of the database's journals too, as far as
 	// readers under way allow.

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/mailkeep/mailkeep/internal/instance"
@@ -75,6 +76,9 @@ func (db *DB) RemoveInstance(ctx context.Context, id, by string) error {
 	if err == nil {
 		db.seen.dropInstance(id)
 		_ = db.engine.erase(ctx) // does it later if it can't now
+	}
+	if err == nil || errors.Is(err, instance.ErrNotFound) { // somebody else may have removed it just now
+		db.engine.tokensOver()
 	}
 	return err
 }

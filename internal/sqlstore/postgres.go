@@ -54,8 +54,8 @@ SET jit = off;
 const checkClients = `SET client_connection_check_interval = '1s'`
 
 // OpenPostgres opens the database that url names (postgres://…, several hosts allowed) and brings its
-// schema up to date. Any number of processes may have it open: none keeps anything that another may
-// change. An error never has the URL in it.
+// schema up to date. Any number of processes may have it open: none uses what another has changed (for tokens
+// see leases). An error never has the URL in it.
 func OpenPostgres(ctx context.Context, url string, o Options) (*DB, error) {
 	config, f, err := postgresConfig(url, o)
 	if err != nil {

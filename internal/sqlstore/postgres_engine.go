@@ -32,6 +32,7 @@ type postgresEngine struct {
 	settlements queue[[]settlementRow]
 	providers   *lookup[providerKey, providerRow]
 	tokens      *lookup[[32]byte, auth.Token]
+	leases      *leases     // of tokens
 	doubt       atomic.Bool // whether changes that were given up are stuck
 }
 
@@ -42,6 +43,7 @@ func newPostgres(pool *pgxpool.Pool, f *fence, o Options) *postgresEngine {
 	p.settlements.run = p.settleQueue
 	p.providers = newLookup(p, findProviders)
 	p.tokens = newLookup(p, findTokens)
+	p.leases = newLeases()
 	return p
 }
 

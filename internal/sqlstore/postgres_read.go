@@ -166,10 +166,21 @@ func (p *postgresEngine) provider(ctx context.Context, key providerKey) (provide
 }
 
 func (p *postgresEngine) token(ctx context.Context, hash [32]byte) (auth.Token, error) {
-	t, err := p.tokens.get(ctx, hash, auth.ErrNotFound)
-	t.Roles = slices.Clone(t.Roles)
-	return t, err
+	epoch := p.epoch()
+	t, ok, begun := p.leases.get(epoch, hash)
+	if !ok {
+		var err error
+		if t, err = p.tokens.get(ctx, hash, auth.ErrNotFound); err != nil {
+			return auth.Token{}, err
+		}
+		p.leases.put(epoch, t, begun)
+	}
+	t.Roles = slices.Clone(t.Roles) // nobody can change what is kept
+	return t, nil
 }
+
+// tokensOver implements engine.
+func (p *postgresEngine) tokensOver() { p.leases.over() }
 
 // storable reports whether text can be in a database of PostgreSQL, which has no NUL characters.
 func storable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }

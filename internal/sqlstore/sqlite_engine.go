@@ -124,6 +124,9 @@ func (s *sqliteEngine) token(ctx context.Context, hash [32]byte) (auth.Token, er
 	return t, err
 }
 
+// tokensOver implements engine: what was kept was dropped before the commit was over.
+func (s *sqliteEngine) tokensOver() {}
+
 func (s *sqliteEngine) message(ctx context.Context, instance, id string) scanner {
 	return s.row(ctx, s.hot.message, instance, id)
 }

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,8 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (instance, id) DO UPDATE SET name = excluded.name, hash = excluded.hash,
 			roles = excluded.roles, created = excluded.created, expires = excluded.expires`
+
+	selectOther = `SELECT 1 FROM tokens WHERE instance = $1 AND id = $2 AND (name, hash, roles, expires) <> ($3, $4, $5, $6)`
 
 	deleteToken   = `DELETE FROM tokens WHERE instance = $1 AND id = $2`
 	insertRevoked = `INSERT INTO revoked_tokens (hash, instance, id, revoked)
@@ -74,13 +77,18 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 	if !slices.Equal(strings.Fields(roles), t.Roles) {
 		return fault.Newf(fault.InvalidArgument, "MAILKEEP-ROLE", "roles %q: a role is a word", t.Roles)
 	}
-	return db.writeTokens(ctx, t.Instance, func(l *line) error {
+	replaces := false
+	err := db.writeTokens(ctx, t.Instance, func(l *line) error {
 		revoked, err := l.exists(selectRevoked, t.Hash[:])
 		if err != nil {
 			return err
 		}
 		if revoked {
 			return auth.ErrRevoked
+		}
+		replaces, err = l.exists(selectOther, t.Instance, t.ID, t.Name, t.Hash[:], roles, micros(t.Expires))
+		if err != nil {
+			return err
 		}
 		_, err = l.exec(upsertToken,
 			t.Instance, t.ID, t.Name, t.Hash[:], roles, micros(t.Created), micros(t.Expires))
@@ -89,17 +97,25 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 		}
 		return err
 	})
+	if err == nil && replaces {
+		db.engine.tokensOver()
+	}
+	return err
 }
 
 // RevokeToken implements auth.Store.
 func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
-	return db.writeTokens(ctx, instance, func(l *line) error {
+	err := db.writeTokens(ctx, instance, func(l *line) error {
 		if err := l.execOne(auth.ErrNotFound, insertRevoked, instance, id, micros(db.now())); err != nil {
 			return err
 		}
 		_, err := l.exec(deleteToken, instance, id)
 		return err
 	})
+	if err == nil || errors.Is(err, auth.ErrNotFound) { // somebody else may have revoked it just now
+		db.engine.tokensOver()
+	}
+	return err
 }
 
 // HadTokens implements auth.Store.
