@@ -38,9 +38,10 @@ type Store interface {
 	// PutToken adds a token, or replaces the one with the same instance and id. One whose hash was
 	// revoked, in whatever instance, is ErrRevoked.
 	PutToken(ctx context.Context, t Token) error
-	// RevokeToken deletes a token and remembers its hash, or answers ErrNotFound. TokenByHash does
-	// not find it any more once RevokeToken has returned.
-	RevokeToken(ctx context.Context, instance, id string) error
+	// RevokeToken deletes a token and remembers its hash, or answers ErrNotFound, or what refuse does with the
+	// token, which may be called again. After nil and ErrNotFound, whoever has revoked it, TokenByHash does not find
+	// it any more, in any process.
+	RevokeToken(ctx context.Context, instance, id string, refuse func(Token) error) error
 	// HadTokens reports whether the instance has or ever had a token.
 	HadTokens(ctx context.Context, instance string) (bool, error)
 }

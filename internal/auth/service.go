@@ -33,6 +33,7 @@ var (
 	errNotBearer = fault.New(fault.Unauthenticated, "AUTH-toLo1", "auth header is not of the form Bearer <token>")
 	errInvalid   = fault.New(fault.Unauthenticated, "AUTH-7fs1e", "token is invalid or expired")
 	errNoToken   = fault.New(fault.NotFound, "MAILKEEP-TOKEN", "token not found")
+	errMore      = fault.New(fault.PermissionDenied, "MAILKEEP-ROLE", "the token has permissions that you do not have")
 	errDenied    = fault.New(fault.PermissionDenied, "AUTH-5mWD2", "no permission for this method")
 )
 
@@ -173,18 +174,12 @@ func (s *Service) List(ctx context.Context, by Caller) ([]Token, error) {
 
 // Revoke ends a token at once and for good. Nobody can revoke a token that may do more than they.
 func (s *Service) Revoke(ctx context.Context, by Caller, id string) error {
-	tokens, err := s.store.Tokens(ctx, by.Instance)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(tokens, func(t Token) bool { return t.ID == id })
-	if i < 0 {
-		return errNoToken
-	}
-	if slices.ContainsFunc(tokens[i].Roles, func(role string) bool { return !by.mayGive(role) }) {
-		return fault.New(fault.PermissionDenied, "MAILKEEP-ROLE", "the token has permissions that you do not have")
-	}
-	err = s.store.RevokeToken(ctx, by.Instance, id)
+	err := s.store.RevokeToken(ctx, by.Instance, id, func(t Token) error {
+		if slices.ContainsFunc(t.Roles, func(role string) bool { return !by.mayGive(role) }) {
+			return errMore
+		}
+		return nil
+	})
 	if errors.Is(err, ErrNotFound) {
 		return errNoToken
 	}

@@ -116,7 +116,7 @@ func TestKeptTokens(t *testing.T) {
 		}
 		wantName(name)
 	}
-	if err := db.RevokeToken(t.Context(), token.Instance, token.ID); err != nil {
+	if err := db.RevokeToken(t.Context(), token.Instance, token.ID, anyToken); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := db.TokenByHash(t.Context(), token.Hash); !errors.Is(err, auth.ErrNotFound) {

@@ -89,6 +89,9 @@ func TestTokens(t *testing.T) {
 	})
 }
 
+// anyToken may be revoked.
+func anyToken(auth.Token) error { return nil }
+
 func TestUses(t *testing.T) {
 	onEach(t, func(t *testing.T, open opener) {
 		deprecationtest.Run(t, func(t *testing.T, instances ...string) deprecation.Store { return open(t, instances...) })

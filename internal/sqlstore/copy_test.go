@@ -42,7 +42,7 @@ func newMoving(t *testing.T) *moving {
 		id := fmt.Sprint(n)
 		must(t, m.from.PutToken(t.Context(), auth.Token{Instance: "default", ID: id, Name: "n" + id, Hash: [32]byte{byte(n + 1), 0xff}, Roles: []string{"IAM_OWNER"}}))
 	}
-	must(t, m.from.RevokeToken(t.Context(), "default", "1"))
+	must(t, m.from.RevokeToken(t.Context(), "default", "1", anyToken))
 	must(t, m.from.AddUses(t.Context(), []deprecation.Use{{Instance: "default", Method: "GetSMTPConfig", Caller: "c", UserAgent: "🦊", Calls: 3, First: start, Last: start}}))
 	must(t, m.from.AddKeyCheck(t.Context(), emailprovider.Sealed{KeyID: 7, Ciphertext: []byte{0, 1, 0xff}}))
 	must(t, m.from.CreateInstance(t.Context(), instance.New{

@@ -185,7 +185,7 @@ func fillInstance(t *testing.T, db *DB, id string) {
 	}))
 	owner.ID, owner.Hash = "2", sha256.Sum256([]byte(id+"2"))
 	must(t, db.PutToken(t.Context(), owner))
-	must(t, db.RevokeToken(t.Context(), id, "2"))
+	must(t, db.RevokeToken(t.Context(), id, "2", anyToken))
 	p := provider(len(id)) // another id for each
 	p.Instance = id
 	_, err := db.Apply(t.Context(), added(p))

@@ -35,6 +35,8 @@ func TestPlans(t *testing.T) {
 		"Destroy one":      {destroyPrevious, "sqlite_autoindex_providers_1 (instance=? AND id=?)"},
 		"TokenByHash":      {selectTokenByHash, "sqlite_autoindex_tokens_"},
 		"Tokens":           {selectTokens, "sqlite_autoindex_tokens_"},
+		"Token":            {selectToken, "(instance=? AND id=?)"},
+		"Put":              {selectOther, "(instance=? AND id=?)"},
 		"Revoke":           {deleteToken, "(instance=? AND id=?)"},
 		"sequence":         {updateEnd, "sqlite_autoindex_instances_1 (id=?)"},
 		"former active":    {updateFormerActive, "providers_active (instance=?)"},

@@ -21,7 +21,7 @@ import (
 // takings are the ways to take a token away, or what it may do. Each has an instance to itself.
 var takings = map[string]func(context.Context, *DB, auth.Token) error{
 	"revoked": func(ctx context.Context, db *DB, token auth.Token) error {
-		return db.RevokeToken(ctx, token.Instance, token.ID)
+		return db.RevokeToken(ctx, token.Instance, token.ID, anyToken)
 	},
 	"replaced": func(ctx context.Context, db *DB, token auth.Token) error {
 		token.Hash = sha256.Sum256(token.Hash[:])
@@ -151,6 +151,7 @@ func TestWhoWaitsForLeases(t *testing.T) {
 	var waited time.Duration
 	sharedEngine(db).leases.wait = func(d time.Duration) { waited += d; cancel() }
 	token := auth.Token{Instance: "i", ID: "1", Name: "n", Hash: [32]byte{1}, Roles: []string{"IAM_OWNER"}, Created: start, Expires: start}
+	refused := errors.New("refused")
 	put := func(change func(*auth.Token)) func() error {
 		return func() error {
 			change(&token)
@@ -170,8 +171,9 @@ func TestWhoWaitsForLeases(t *testing.T) {
 		{"other roles", put(func(t *auth.Token) { t.Roles = nil }), true, nil},
 		{"another end", put(func(t *auth.Token) { t.Expires = time.Time{} }), true, nil},
 		{"another token", put(func(t *auth.Token) { t.ID, t.Hash = "2", [32]byte{3} }), false, nil},
-		{"revoked", func() error { return db.RevokeToken(ctx, "i", "2") }, true, nil},
-		{"revoked again", func() error { return db.RevokeToken(ctx, "i", "2") }, true, auth.ErrNotFound},
+		{"refused", func() error { return db.RevokeToken(ctx, "i", "2", func(auth.Token) error { return refused }) }, false, refused},
+		{"revoked", func() error { return db.RevokeToken(ctx, "i", "2", anyToken) }, true, nil},
+		{"revoked again", func() error { return db.RevokeToken(ctx, "i", "2", anyToken) }, true, auth.ErrNotFound},
 		{"put again", put(func(*auth.Token) {}), false, auth.ErrRevoked},
 		{"removed", func() error { return db.RemoveInstance(ctx, "i", "me") }, true, nil},
 		{"removed again", func() error { return db.RemoveInstance(ctx, "i", "me") }, true, instance.ErrNotFound},

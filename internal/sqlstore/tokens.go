@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,6 +19,7 @@ const (
 		CAST(roles AS TEXT) AS d, CAST(created AS BIGINT) AS e, CAST(expires AS BIGINT) AS f`
 
 	selectTokenByHash = `SELECT` + tokenColumns + ` FROM tokens WHERE hash = $1`
+	selectToken       = `SELECT` + tokenColumns + ` FROM tokens WHERE instance = $1 AND id = $2`
 	selectTokens      = `SELECT` + tokenColumns + `, hash AS g FROM tokens
 		WHERE instance = $1 ORDER BY created, id`
 
@@ -104,12 +106,28 @@ func (db *DB) PutToken(ctx context.Context, t auth.Token) error {
 }
 
 // RevokeToken implements auth.Store.
-func (db *DB) RevokeToken(ctx context.Context, instance, id string) error {
+func (db *DB) RevokeToken(ctx context.Context, instance, id string, refuse func(auth.Token) error) error {
+	if !storable(id) {
+		return auth.ErrNotFound
+	}
 	err := db.writeTokens(ctx, instance, func(l *line) error {
-		if err := l.execOne(auth.ErrNotFound, insertRevoked, instance, id, micros(db.now())); err != nil {
+		err := l.one(selectToken, []any{instance, id}, func(row scanner) error {
+			t, err := scanToken(row)
+			if err != nil {
+				return err
+			}
+			return refuse(t)
+		})
+		if errors.Is(err, sql.ErrNoRows) {
+			return auth.ErrNotFound
+		}
+		if err != nil {
 			return err
 		}
-		_, err := l.exec(deleteToken, instance, id)
+		if _, err := l.exec(insertRevoked, instance, id, micros(db.now())); err != nil {
+			return err
+		}
+		_, err = l.exec(deleteToken, instance, id)
 		return err
 	})
 	if err == nil || errors.Is(err, auth.ErrNotFound) { // somebody else may have revoked it just now

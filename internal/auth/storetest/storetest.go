@@ -4,6 +4,7 @@ package storetest
 import (
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,13 +117,24 @@ func testPut(t *testing.T, s auth.Store) {
 func testRevoke(t *testing.T, s auth.Store) {
 	mine, theirs := token(one, "1", 1), token(two, "1", 1)
 	put(t, s, mine, theirs)
-	if err := s.RevokeToken(t.Context(), one, "1"); err != nil {
+	refused := errors.New("refused")
+	err := s.RevokeToken(t.Context(), one, "1", func(got auth.Token) error {
+		if got.ID != mine.ID || !slices.Equal(got.Roles, mine.Roles) {
+			t.Errorf("asked about %+v", got)
+		}
+		return refused
+	})
+	if !errors.Is(err, refused) {
+		t.Errorf("RevokeToken of one that is refused: %v", err)
+	}
+	wantToken(t, s, mine)
+	if err := s.RevokeToken(t.Context(), one, "1", anyToken); err != nil {
 		t.Fatalf("RevokeToken: %v", err)
 	}
 	wantNone(t, s, mine.Hash)
 	wantToken(t, s, theirs)
-	for _, unknown := range []string{"1", "2"} {
-		if err := s.RevokeToken(t.Context(), one, unknown); !errors.Is(err, auth.ErrNotFound) {
+	for _, unknown := range []string{"1", "2", "a NUL \x00"} {
+		if err := s.RevokeToken(t.Context(), one, unknown, anyToken); !errors.Is(err, auth.ErrNotFound) {
 			t.Errorf("RevokeToken %s: %v, want ErrNotFound", unknown, err)
 		}
 	}
@@ -136,6 +148,9 @@ func testRevoke(t *testing.T, s auth.Store) {
 	wantNone(t, s, mine.Hash)
 }
 
+// anyToken may be revoked.
+func anyToken(auth.Token) error { return nil }
+
 func testHadTokens(t *testing.T, s auth.Store) {
 	want := func(when string, want bool) {
 		t.Helper()
@@ -147,7 +162,7 @@ func testHadTokens(t *testing.T, s auth.Store) {
 	want("at first", false)
 	put(t, s, token(one, "1", 1))
 	want("with a token", true)
-	if err := s.RevokeToken(t.Context(), one, "1"); err != nil {
+	if err := s.RevokeToken(t.Context(), one, "1", anyToken); err != nil {
 		t.Fatal(err)
 	}
 	want("after its revocation", true)
