@@ -114,3 +114,26 @@ func TestNoDatabase(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 }
+
+// TestRevokingInReplicas: a token that a replica has just let in stops before its revocation is answered, to whoever of
+// two comes first or second.
+func TestRevokingInReplicas(t *testing.T) {
+	url, keyset := pgtest.Database(t), filepath.Join(t.TempDir(), "keyset.json")
+	here, there := start(t, replica(t, url, keyset)), start(t, replica(t, url, keyset))
+	for range 5 {
+		token, id := here.createToken(t, `{"name":"x","roles":["IAM_OWNER"]}`)
+		if !there.admits(t, token) {
+			t.Error("the other replica does not know a new token")
+		}
+		first := make(chan struct{})
+		go func() {
+			defer close(first)
+			here.send(t, here.client(http1), raw{"DELETE", "/v1/tokens/" + id, nil, ""})
+		}()
+		r := there.send(t, there.client(http1), raw{"DELETE", "/v1/tokens/" + id, nil, ""})
+		if (r.status != 200 && r.status != 404) || there.admits(t, token) || here.admits(t, token) {
+			t.Errorf("a token works that is revoked: %d %s", r.status, r.body)
+		}
+		<-first
+	}
+}
