@@ -44,7 +44,7 @@ func (s *stream) Receive(msg any) error {
 	if len(data) > s.maxBytes {
 		return s.tooLarge()
 	}
-	if err := s.codec.UnmarshalRead(s.ctx, bytes.NewReader(data), msg); err != nil {
+	if err := s.codec.UnmarshalRead(s.ctx, bytes.NewBuffer(data), msg); err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, err.Error()) // the chain hides the text
 	}
 	return nil

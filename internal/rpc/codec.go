@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"connectrpc.com/connect/v2/connectproto"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -25,32 +24,28 @@ type BinaryCodec struct{ *connectproto.BinaryCodec }
 // NewBinaryCodec returns the codec of every binary message.
 func NewBinaryCodec() BinaryCodec { return BinaryCodec{connectproto.NewBinaryCodec()} }
 
-// buffers are what messages are read into before they are decoded.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// maxKept is the size of a buffer that is worth keeping, in bytes.
-const maxKept = 64 << 10
-
 // UnmarshalRead implements connect.Codec.
 func (c BinaryCodec) UnmarshalRead(_ context.Context, src io.Reader, msg any) error {
 	m, ok := msg.(proto.Message)
 	if !ok {
 		return fmt.Errorf("%w: got %T", connectproto.ErrNotProtoMessage, msg)
 	}
-	b := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if b.Cap() <= maxKept {
-			b.Reset()
-			buffers.Put(b)
-		}
-	}()
-	if _, err := b.ReadFrom(src); err != nil {
+	data, err := readAll(src)
+	if err != nil {
 		return err
 	}
-	if tooManyFields(b.Bytes()) {
+	if tooManyFields(data) {
 		return errTooManyValues
 	}
-	return c.UnmarshalOptions.Unmarshal(b.Bytes(), m) // copies what it keeps
+	return c.UnmarshalOptions.Unmarshal(data, m) // copies what it keeps
+}
+
+// readAll returns what src has, without a copy of what is in memory already.
+func readAll(src io.Reader) ([]byte, error) {
+	if b, ok := src.(*bytes.Buffer); ok {
+		return b.Next(b.Len()), nil
+	}
+	return io.ReadAll(src)
 }
 
 // tooManyFields counts the fields of a message, not those of the messages in it: lists are at the top

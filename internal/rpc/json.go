@@ -28,7 +28,7 @@ func (c JSONCodec) UnmarshalRead(_ context.Context, src io.Reader, msg any) erro
 	if !ok {
 		return fmt.Errorf("%w: got %T", connectproto.ErrNotProtoMessage, msg)
 	}
-	data, err := io.ReadAll(src)
+	data, err := readAll(src)
 	if err != nil {
 		return err
 	}
@@ -41,10 +41,41 @@ func (c JSONCodec) UnmarshalRead(_ context.Context, src io.Reader, msg any) erro
 	}
 	options := c.UnmarshalOptions
 	options.DiscardUnknown = m.ProtoReflect().Descriptor().ParentFile().Package() != ownPackage
-	return options.Unmarshal(data, m)
+	return options.Unmarshal(data, m) // copies what it keeps
 }
 
-// MarshalWrite implements connect.Codec.
-func (c JSONCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
-	return c.MarshalWriteStable(ctx, dst, msg)
+// MarshalWrite implements connect.Codec. A buffer is written to in place.
+func (c JSONCodec) MarshalWrite(_ context.Context, dst io.Writer, msg any) error {
+	m, ok := msg.(proto.Message)
+	if !ok {
+		return fmt.Errorf("%w: got %T", connectproto.ErrNotProtoMessage, msg)
+	}
+	var free []byte
+	if b, ok := dst.(*bytes.Buffer); ok {
+		free = b.AvailableBuffer()
+	}
+	text, err := c.MarshalOptions.MarshalAppend(free, m)
+	if err != nil {
+		return err
+	}
+	_, err = dst.Write(compact(text))
+	return err
+}
+
+// compact takes the spaces out of a JSON text in its place, but not out of strings.
+func compact(text []byte) []byte {
+	out, inString := text[:0], false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\' && i+1 < len(text):
+			out = append(out, c)
+			i++
+		case c == '"':
+			inString = !inString
+		case c == ' ' && !inString:
+			continue
+		}
+		out = append(out, text[i])
+	}
+	return out
 }
