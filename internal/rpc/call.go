@@ -27,6 +27,10 @@ type Call struct {
 	ErrorID   string // such as QUERY-fwofw
 
 	PathValues []PathValue // from a REST path; they win over the message
+
+	// Parts of the call, so that they are allocated with it.
+	ctx    callContext
+	stream decodingStream
 }
 
 // PathValue is the value of a variable of a REST route.
@@ -34,9 +38,24 @@ type PathValue struct{ Name, Value string }
 
 type callKey struct{}
 
-// WithCall returns a context that carries the call.
+// callContext is a context that carries a call.
+type callContext struct {
+	context.Context
+	call *Call
+}
+
+// Value implements context.Context.
+func (c *callContext) Value(key any) any {
+	if key == (callKey{}) {
+		return c.call
+	}
+	return c.Context.Value(key)
+}
+
+// WithCall returns a context that carries the call. A call has one.
 func WithCall(ctx context.Context, c *Call) context.Context {
-	return context.WithValue(ctx, callKey{}, c)
+	c.ctx = callContext{ctx, c}
+	return &c.ctx
 }
 
 // CallFrom returns the call that ctx carries; outside of any, an empty one.

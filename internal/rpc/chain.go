@@ -99,8 +99,7 @@ func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
 			return err
 		}
 		defer c.Limits.Leave(instance, streams)
-		check := func() (auth.Caller, error) { return c.check(ctx, instance, authorization, call.Method) }
-		call.Caller, err = check()
+		call.Caller, err = c.check(ctx, instance, authorization, call.Method)
 		if err := c.count(ctx, instance, info.PeerAddr, authorization, err); err != nil {
 			return err
 		}
@@ -109,7 +108,10 @@ func (c Config) admit(next connect.ServerFunc) connect.ServerFunc {
 		}
 		bound, stop := c.Instances.While(ctx, instance)
 		defer stop()
-		err = next(bound, spec, admittedStream{stream, check})
+		err = next(bound, spec, admittedStream{stream, func() error {
+			_, err := c.check(ctx, instance, authorization, call.Method)
+			return err
+		}})
 		if err != nil && bound.Err() != nil && ctx.Err() == nil {
 			return context.Cause(bound)
 		}
@@ -149,12 +151,12 @@ func (c Config) count(ctx context.Context, instance, remote string, authorizatio
 // admittedStream is an answer that may last longer than its caller's token.
 type admittedStream struct {
 	connect.ServerStream
-	check func() (auth.Caller, error)
+	check func() error
 }
 
 // Send implements connect.ServerStream.
 func (s admittedStream) Send(msg any) error {
-	if _, err := s.check(); err != nil {
+	if err := s.check(); err != nil {
 		return err
 	}
 	return s.ServerStream.Send(msg)

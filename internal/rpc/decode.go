@@ -15,7 +15,9 @@ import (
 // what it could not decode.
 func (c Config) decode(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-		return next(ctx, spec, &decodingStream{ServerStream: stream, call: CallFrom(ctx)})
+		call := CallFrom(ctx)
+		call.stream = decodingStream{ServerStream: stream, call: call}
+		return next(ctx, spec, &call.stream)
 	}
 }
 
