@@ -89,7 +89,9 @@ func (o Options) limitBody(routes *rest.Handler, next http.Handler) http.Handler
 		}
 		most := int64(o.maxBytes(m))
 		most = cmp.Or(o.MaxBody, most+most/3+frameOverhead)
-		r.Body = http.MaxBytesReader(w, r.Body, most)
+		if r.ContentLength < 0 || r.ContentLength > most { // else net/http reads no more than it says
+			r.Body = http.MaxBytesReader(w, r.Body, most)
+		}
 		if r.ContentLength >= 0 {
 			most = min(r.ContentLength, max(most, maxDrained))
 		}

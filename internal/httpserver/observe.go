@@ -15,10 +15,11 @@ import (
 func (o Options) observe(next http.Handler) http.Handler {
 	var denied deniedLog
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		call := &rpc.Call{RequestID: requestID(r), Started: time.Now(), Host: o.host(r)}
-		w.Header().Set(requestIDHeader, call.RequestID)
+		recorder := &recorder{ResponseWriter: w, id: [1]string{requestID(r)}}
+		recorder.call = rpc.Call{RequestID: recorder.id[0], Started: time.Now(), Host: o.host(r)}
+		call := &recorder.call
+		w.Header()[requestIDHeader] = recorder.id[:]
 		m := o.Methods[r.URL.Path]
-		recorder := &recorder{ResponseWriter: w}
 		if r.ProtoMajor == 1 || m != nil && m.Streams || m == nil && isProcedure(r) {
 			recorder.timeout = cmp.Or(o.WriteTimeout, writeTimeout)
 			recorder.perWrite, recorder.conn = r.ProtoMajor != 1, connOf(r)
@@ -93,23 +94,36 @@ func cut(s string, most int) string {
 	return s
 }
 
-// recorder notes the status of the answer, and bounds how long a client may take to read it.
+// recorder notes the status of the answer, and bounds how long a client may take to read it. All that is
+// known of a request is in it, so that there is one thing to allocate.
 type recorder struct {
 	http.ResponseWriter
 	status   int
 	timeout  time.Duration // for the client to read each write; 0 for no bound but that of HTTP/2 itself
+	extended time.Time     // when the client last got that time
 	perWrite bool          // a deadline ends with its write
 	conn     *conn         // nil if it has no bounds
+	call     rpc.Call
+	id       [1]string // the values of the header
 }
 
 // writeTimeout is how long a client may take to read what was written.
 const writeTimeout = 30 * time.Second
 
+// extendEvery is the part of a timeout that may have passed before it is set again, but once for a quick call.
+const extendEvery = 32
+
 // extend gives the client time to read the next write.
 func (r *recorder) extend() {
-	if r.timeout > 0 {
-		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(r.timeout))
+	if r.timeout == 0 {
+		return
 	}
+	now := time.Now()
+	if !r.perWrite && now.Sub(r.extended) < r.timeout/extendEvery {
+		return
+	}
+	r.extended = now
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(now.Add(r.timeout))
 }
 
 // written takes the time back when the client has used it. On HTTP/1 a deadline does nothing between
