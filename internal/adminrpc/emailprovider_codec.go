@@ -62,29 +62,42 @@ func decodeAuth(req smtpRequest) emailprovider.AuthSettings {
 }
 
 func encodeProvider(p emailprovider.Provider) *settingsv1.EmailProvider {
-	out := &settingsv1.EmailProvider{
-		Details: details(p), Id: p.ID, Description: p.Description,
-		State: settingsv1.EmailProviderState_EMAIL_PROVIDER_INACTIVE,
+	var out *settingsv1.EmailProvider
+	if p.HTTP != nil {
+		out = &settingsv1.EmailProvider{
+			Config: &settingsv1.EmailProvider_Http{Http: &settingsv1.EmailProviderHTTP{Endpoint: p.HTTP.Endpoint}},
+		}
+	} else {
+		out = encodeSMTP(p.SMTP)
 	}
+	out.Details, out.Id, out.Description = details(p), p.ID, p.Description
+	out.State = settingsv1.EmailProviderState_EMAIL_PROVIDER_INACTIVE
 	if p.State == emailprovider.Active {
 		out.State = settingsv1.EmailProviderState_EMAIL_PROVIDER_ACTIVE
 	}
-	if p.HTTP != nil {
-		out.Config = &settingsv1.EmailProvider_Http{Http: &settingsv1.EmailProviderHTTP{Endpoint: p.HTTP.Endpoint}}
-		return out
-	}
-	out.Config = &settingsv1.EmailProvider_Smtp{Smtp: encodeSMTP(p.SMTP)}
 	return out
 }
 
-func encodeSMTP(s *emailprovider.SMTP) *settingsv1.EmailProviderSMTP {
-	out := &settingsv1.EmailProviderSMTP{
-		SenderAddress: s.SenderAddress, SenderName: s.SenderName, Tls: s.TLS, Host: s.Host, User: s.User,
-		ReplyToAddress: s.ReplyTo,
-	}
+// What has nothing in it is the same for all.
+var (
+	noAuth    = &settingsv1.EmailProviderSMTP_None{None: &settingsv1.SMTPNoAuth{}}
+	plainAuth = &settingsv1.EmailProviderSMTP_Plain{Plain: &settingsv1.SMTPPlainAuth{}}
+)
+
+// encodeSMTP returns a provider with what SMTP is, allocated together.
+func encodeSMTP(s *emailprovider.SMTP) *settingsv1.EmailProvider {
+	all := new(struct {
+		settingsv1.EmailProvider
+		config settingsv1.EmailProvider_Smtp
+		smtp   settingsv1.EmailProviderSMTP
+	})
+	all.Config, all.config.Smtp = &all.config, &all.smtp
+	out := &all.smtp
+	out.SenderAddress, out.SenderName, out.ReplyToAddress = s.SenderAddress, s.SenderName, s.ReplyTo
+	out.Host, out.Tls, out.User = s.Host, s.TLS, s.User
 	switch s.Auth {
 	case emailprovider.AuthPlain:
-		out.Auth = &settingsv1.EmailProviderSMTP_Plain{Plain: &settingsv1.SMTPPlainAuth{}}
+		out.Auth = plainAuth
 	case emailprovider.AuthXOAuth2:
 		out.Auth = &settingsv1.EmailProviderSMTP_Xoauth2{Xoauth2: &settingsv1.SMTPXOAuth2Auth{
 			TokenEndpoint: s.XOAuth2.TokenEndpoint, Scopes: s.XOAuth2.Scopes,
@@ -93,9 +106,9 @@ func encodeSMTP(s *emailprovider.SMTP) *settingsv1.EmailProviderSMTP {
 			},
 		}}
 	default:
-		out.Auth = &settingsv1.EmailProviderSMTP_None{None: &settingsv1.SMTPNoAuth{}}
+		out.Auth = noAuth
 	}
-	return out
+	return &all.EmailProvider
 }
 
 func query(q *zitadelv1.ListQuery) emailprovider.Query {

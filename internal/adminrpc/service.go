@@ -5,6 +5,7 @@ package adminrpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -39,11 +40,20 @@ func caller(ctx context.Context) emailprovider.Caller {
 // instance returns the instance that the call is for.
 func instance(ctx context.Context) string { return caller(ctx).Instance }
 
+// details are in every answer, so their parts are allocated together.
 func details(p emailprovider.Provider) *zitadelv1.ObjectDetails {
-	return &zitadelv1.ObjectDetails{
-		Sequence:      p.Sequence,
-		CreationDate:  timestamppb.New(p.Created),
-		ChangeDate:    timestamppb.New(p.Changed),
-		ResourceOwner: p.Instance,
-	}
+	all := new(struct {
+		zitadelv1.ObjectDetails
+		created, changed timestamppb.Timestamp
+	})
+	setTime(&all.created, p.Created)
+	setTime(&all.changed, p.Changed)
+	all.Sequence, all.ResourceOwner = p.Sequence, p.Instance
+	all.CreationDate, all.ChangeDate = &all.created, &all.changed
+	return &all.ObjectDetails
+}
+
+// setTime is timestamppb.New without an allocation.
+func setTime(to *timestamppb.Timestamp, at time.Time) {
+	to.Seconds, to.Nanos = at.Unix(), int32(at.Nanosecond())
 }
