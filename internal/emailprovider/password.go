@@ -12,12 +12,13 @@ func (s *Service) SetPassword(ctx context.Context, c Caller, id string, plain se
 	if err := checkPassword(plain); err != nil {
 		return Provider{}, err
 	}
-	t := s.newTrial(s.VerifyCompatible, nil)
-	change := s.change
-	if t.mode == VerifyOff { // else the server that is asked must be the present one
-		change = s.changeRecent
+	if s.VerifyCompatible == VerifyOff { // else the server that is asked must be the present one
+		return s.changeRecent(ctx, c, id, password, func(p *Provider) (decision, error) {
+			return decidePassword(p, plain, nil, password.notFound)
+		})
 	}
-	p, err := change(ctx, c, id, password, func(p *Provider) (decision, error) {
+	t := s.newTrial(s.VerifyCompatible, nil)
+	p, err := s.change(ctx, c, id, password, func(p *Provider) (decision, error) {
 		d, err := decidePassword(p, plain, nil, password.notFound)
 		if err != nil {
 			return decision{}, err
@@ -98,6 +99,9 @@ func (t *trial) decide(ctx context.Context, p *Provider, event EventType, plain 
 	return d, t.pass(ctx, *p, plain)
 }
 
+// passwordField is what a new password sets; nobody changes it.
+var passwordField = []string{"password"}
+
 // decidePassword gives p a password, and a user unless it is nil.
 func decidePassword(p *Provider, plain secret.Text, user *string, idNotFound string) (decision, error) {
 	switch {
@@ -106,7 +110,7 @@ func decidePassword(p *Provider, plain secret.Text, user *string, idNotFound str
 	case p.SMTP.Auth == AuthXOAuth2:
 		return decision{}, errNotPlain
 	}
-	d := decision{event: EventPasswordChanged, fields: []string{"password"}, secret: setSecret, plain: plain}
+	d := decision{event: EventPasswordChanged, fields: passwordField, secret: setSecret, plain: plain}
 	if user != nil && *user != p.SMTP.User {
 		p.SMTP.User, d.fields = *user, append(d.fields, "user")
 	}

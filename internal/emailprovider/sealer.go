@@ -28,15 +28,13 @@ type Binding struct {
 
 // AssociatedData encodes b so that no two bindings have the same bytes: a version, then each field
 // with its length before it.
-func (b Binding) AssociatedData() []byte {
-	fields := [...]string{b.Instance, b.Provider, b.Field, b.Host, b.User, b.TokenEndpoint, b.ClientID}
-	size := len(bindingVersion) + 8
-	for _, s := range fields {
-		size += 4 + len(s)
-	}
-	out := append(make([]byte, 0, size), bindingVersion...)
+func (b Binding) AssociatedData() []byte { return b.AppendAssociatedData(nil) }
+
+// AppendAssociatedData appends AssociatedData to out.
+func (b Binding) AppendAssociatedData(out []byte) []byte {
+	out = append(out, bindingVersion...)
 	out = binary.BigEndian.AppendUint64(out, b.Version)
-	for _, s := range fields {
+	for _, s := range [...]string{b.Instance, b.Provider, b.Field, b.Host, b.User, b.TokenEndpoint, b.ClientID} {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s)))
 		out = append(out, s...)
 	}

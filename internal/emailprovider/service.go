@@ -131,9 +131,9 @@ func (s *Service) change(ctx context.Context, c Caller, id string, ids commandID
 		if err != nil || d.event == "" {
 			return p, err
 		}
-		next, err = s.apply(ctx, c, p, next, d)
+		changed, err := s.apply(ctx, c, p, &next, d)
 		if !errors.Is(err, ErrConflict) {
-			return next, err
+			return changed, err
 		}
 	}
 	return Provider{}, errBusy
@@ -146,17 +146,17 @@ func (s *Service) changeRecent(ctx context.Context, c Caller, id string, ids com
 	if p, ok := s.Store.Recent(c.Instance, id); ok {
 		next := p.clone()
 		if d, err := decide(&next); err == nil && d.event != "" {
-			next, err = s.apply(ctx, c, p, next, d)
+			changed, err := s.apply(ctx, c, p, &next, d)
 			if !errors.Is(err, ErrConflict) {
-				return next, err
+				return changed, err
 			}
 		}
 	}
 	return s.change(ctx, c, id, ids, decide)
 }
 
-// apply seals what the decision has to say about the secret and makes the change.
-func (s *Service) apply(ctx context.Context, c Caller, was, next Provider, d decision) (Provider, error) {
+// apply seals what the decision has to say about the secret and makes the change of was into next.
+func (s *Service) apply(ctx context.Context, c Caller, was Provider, next *Provider, d decision) (Provider, error) {
 	now := s.Now().UTC().Truncate(time.Microsecond)
 	if now.Before(was.Changed) {
 		now = was.Changed // a clock that went back must not turn the order of dates
@@ -165,14 +165,14 @@ func (s *Service) apply(ctx context.Context, c Caller, was, next Provider, d dec
 	if was.Sequence == 0 {
 		next.Created = now
 	}
-	if err := s.sealSecret(c, was, &next, d); err != nil {
+	if err := s.sealSecret(c, was, next, d); err != nil {
 		return Provider{}, err
 	}
-	next.Previous = s.keepPrevious(was, next, d)
+	next.Previous = s.keepPrevious(was, *next, d)
 	change := Change{
 		Expect:    was.Sequence,
 		ExpectKey: was.Credential.Sealed.KeyID,
-		Put:       &next,
+		Put:       next,
 		Event: Event{
 			Instance: c.Instance, Type: d.event, ProviderID: next.ID, At: now, By: c.Actor,
 			Fields: d.fields, CredentialVersion: next.Credential.Version, KeptCredential: d.kept,
@@ -183,7 +183,7 @@ func (s *Service) apply(ctx context.Context, c Caller, was, next Provider, d dec
 	}
 	sequence, err := s.Store.Apply(ctx, change)
 	next.Sequence = sequence
-	return next, err
+	return *next, err
 }
 
 // sealSecret carries out what the decision says about the secret.
@@ -240,7 +240,7 @@ func (s *Service) add(ctx context.Context, c Caller, p Provider, d decision) (Pr
 	}
 	for range attempts {
 		p.ID = s.NewID()
-		added, err := s.apply(ctx, c, Provider{}, p, d)
+		added, err := s.apply(ctx, c, Provider{}, &p, d)
 		if !errors.Is(err, ErrIDTaken) {
 			return added, err
 		}

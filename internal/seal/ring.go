@@ -68,16 +68,35 @@ func NewRing(keyset *Keyset, stored InstanceKeys, now func() time.Time) *Ring {
 
 // Seal implements emailprovider.Sealer.
 func (r *Ring) Seal(plain secret.Text, to emailprovider.Binding) (emailprovider.Sealed, error) {
-	return r.SealBytes(to.Instance, []byte(plain.Reveal()), to.AssociatedData())
+	s := scratches.Get().(*scratch)
+	defer s.put()
+	s.plain = append(s.plain, plain.Reveal()...)
+	s.associated = to.AppendAssociatedData(s.associated)
+	return r.SealBytes(to.Instance, s.plain, s.associated)
 }
 
 // Open implements emailprovider.Sealer.
 func (r *Ring) Open(sealed emailprovider.Sealed, to emailprovider.Binding) (secret.Text, error) {
-	plain, err := r.OpenBytes(to.Instance, sealed, to.AssociatedData())
+	s := scratches.Get().(*scratch)
+	defer s.put()
+	s.associated = to.AppendAssociatedData(s.associated)
+	plain, err := r.OpenBytes(to.Instance, sealed, s.associated)
 	if err != nil {
 		return secret.Text{}, err
 	}
 	return secret.New(string(plain)), nil
+}
+
+// scratch is where a secret and what it belongs to are for the moment that it takes to seal.
+type scratch struct{ plain, associated []byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// put gives it back with nothing in it.
+func (s *scratch) put() {
+	clear(s.plain)
+	s.plain, s.associated = s.plain[:0], s.associated[:0]
+	scratches.Put(s)
 }
 
 // SealBytes implements outbox.Sealer.
