@@ -33,14 +33,13 @@ func formatDetails(e emailprovider.Event) (string, error) {
 	return string(text), err
 }
 
-// eventColumns are the arguments of insertEvent. The only conflict it can meet is a second first event of an id.
+// appendEvent appends the arguments of insertEvent. The only conflict it can meet is a second first event of an id.
 // Its sequence and its chain are given in the transaction.
-func eventColumns(c *change, again common) []any {
+func appendEvent(args []any, c *change, again common) []any {
 	e := &c.Event
-	return []any{
+	return append(args,
 		again.instance, nil, string(e.Type), again.id, again.at, e.By.TokenID, again.name,
-		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, c.details, nil,
-	}
+		e.By.Protocol, e.By.Procedure, e.By.UserAgent, e.By.RequestID, c.details, nil)
 }
 
 // Events implements emailprovider.Store.

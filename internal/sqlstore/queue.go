@@ -18,6 +18,8 @@ type queue[T any] struct {
 	mu      sync.Mutex
 	jobs    []*job[T]
 	running bool // somebody empties the queue
+
+	timers sync.Pool // of those who wait
 }
 
 // job is what one caller asks for.
@@ -36,8 +38,11 @@ type job[T any] struct {
 // patience alone bounds it from then on.
 func (q *queue[T]) await(ctx context.Context, patience time.Duration, j *job[T]) error {
 	j.done = make(chan struct{})
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+	timer := q.timer(patience)
+	defer func() {
+		timer.Stop()
+		q.timers.Put(timer)
+	}()
 	if q.add(j) {
 		go q.empty()
 	}
@@ -60,6 +65,14 @@ func (q *queue[T]) await(ctx context.Context, patience time.Duration, j *job[T])
 	case <-timer.C:
 		return errOutcomeUnknown
 	}
+}
+
+func (q *queue[T]) timer(after time.Duration) *time.Timer {
+	if timer, ok := q.timers.Get().(*time.Timer); ok {
+		timer.Reset(after)
+		return timer
+	}
+	return time.NewTimer(after)
 }
 
 // add queues a job and reports whether the caller has to see to the queue.

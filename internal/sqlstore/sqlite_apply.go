@@ -56,6 +56,10 @@ type sqliteChange struct {
 	sequence int   // where it is missing
 	event    []any // of insertEvent; the sequence is missing there too, and the chain
 	none     error // when the query touches no row
+
+	// What args and event mostly are in, so that they are allocated with the change.
+	argsIn  [16]any
+	eventIn [13]any
 }
 
 // Where the event of a change lacks its sequence and its chain.
@@ -67,9 +71,9 @@ const (
 func newSQLiteChange(c change) *sqliteChange {
 	s := &sqliteChange{change: c, query: deleteProvider, none: emailprovider.ErrConflict}
 	again := common{instance: c.Event.Instance, id: c.Event.ProviderID, at: micros(c.Event.At), name: c.Event.By.Name}
-	s.event = eventColumns(&s.change, again)
+	s.event = appendEvent(s.eventIn[:0], &s.change, again)
 	if c.Put == nil {
-		s.args, s.sequence = []any{again.instance, again.id, signed(c.Expect)}, -1
+		s.args, s.sequence = append(s.argsIn[:0], again.instance, again.id, signed(c.Expect)), -1
 		return s
 	}
 	s.put(again)
@@ -100,7 +104,7 @@ func (s *sqliteChange) put(again common) {
 	r := &s.row
 	s.former = r.active && !s.alike
 	keyID, ciphertext := r.secret()
-	s.args = append(make([]any, 0, 32), r.credentialVersion, ciphertext, again.time(r.setAt), again.by(r.setBy), again.time(r.changed))
+	s.args = append(s.argsIn[:0], r.credentialVersion, ciphertext, again.time(r.setAt), again.by(r.setBy), again.time(r.changed))
 	leavesSettings := s.alike && keyID.Valid && r.keyID == s.ExpectKey
 	if leavesSettings && s.replaces {
 		s.query, s.sequence = replaceCredential, 8

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -23,8 +24,10 @@ type sqliteEngine struct {
 	writer   *sql.DB // one connection
 	hot      statements
 	queue    queue[write]
-	ends     *ends         // of whoever empties the queue
-	patience time.Duration // for a whole write, waiting included
+	ends     *ends                      // of whoever empties the queue, as the next two
+	line     atomic.Pointer[sqliteLine] // the last one
+	runaway  *time.Timer                // that ends it
+	patience time.Duration              // for a whole write, waiting included
 	classify func(error) class
 	told     func(writes int) // of commits; may be nil
 	alone    sync.Mutex

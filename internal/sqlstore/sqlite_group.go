@@ -57,11 +57,24 @@ func (s *sqliteEngine) begin() (*sqliteLine, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &sqliteLine{conn: conn}
+	l := newSQLiteLine(conn, time.Now().Add(s.patience))
 	if err := l.begin(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	s.line.Store(l)
+	if s.runaway == nil {
+		s.runaway = time.AfterFunc(s.patience, s.endRunaway)
+	} else {
+		s.runaway.Reset(s.patience)
+	}
 	return l, nil
+}
+
+// endRunaway ends the transaction whose time is up, if that is the one under way.
+func (s *sqliteEngine) endRunaway() {
+	if l := s.line.Load(); !time.Now().Before(l.until) {
+		l.end()
+	}
 }
 
 // errUnclean: a job that shared the transaction without a savepoint has failed and left something.
@@ -70,8 +83,7 @@ var errUnclean = errors.New("sqlstore: a failed write left something behind")
 // runBatch returns an error if it is the outcome of all jobs. If careful, clean ones have savepoints too.
 func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful bool) error {
 	defer func() { _ = own.conn.Close() }() // Back to the pool, whatever became of it.
-	runaway := time.AfterFunc(s.patience, own.end)
-	defer runaway.Stop()
+	defer s.runaway.Stop()
 	s.ends.begin()
 	l := &line{executor: own, ends: s.ends}
 	succeeded, err := s.runJobs(l, jobs, careful)
@@ -82,7 +94,7 @@ func (s *sqliteEngine) runBatch(own *sqliteLine, jobs []*job[write], careful boo
 		own.end()
 		return err
 	}
-	runaway.Stop() // A commit can't be ended.
+	s.runaway.Stop() // A commit can't be ended.
 	if err := own.commit(); err != nil {
 		own.end()
 		if s.class(err) == brokenIO {

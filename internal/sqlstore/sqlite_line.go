@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mailkeep/mailkeep/internal/outbox"
 )
@@ -20,18 +21,38 @@ import (
 type sqliteLine struct {
 	conn *sql.Conn
 	over bool // the transaction; under the lock of conn.Raw
+
+	until time.Time // when it is to be over
+
+	// The statement that is run, and how many rows it has touched.
+	query   string
+	args    []any
+	touched int64
+	execute func(conn any) error
+}
+
+func newSQLiteLine(conn *sql.Conn, until time.Time) *sqliteLine {
+	l := &sqliteLine{conn: conn, until: until}
+	l.execute = l.onConn // once, for all statements
+	return l
 }
 
 // run implements executor.
-func (l *sqliteLine) run(query string, args []any) (n int64, err error) {
-	err = l.with(query, args, func(s driverStmt, values []driver.NamedValue) error {
-		r, err := s.ExecContext(context.Background(), values)
-		if err == nil {
-			n, err = r.RowsAffected()
-		}
-		return err
-	})
-	return n, err
+func (l *sqliteLine) run(query string, args []any) (int64, error) {
+	l.query, l.args = query, args
+	err := l.conn.Raw(l.execute)
+	l.args = nil
+	return l.touched, err
+}
+
+// onConn runs the statement.
+func (l *sqliteLine) onConn(conn any) (err error) {
+	l.touched = 0
+	if l.over {
+		return sql.ErrTxDone
+	}
+	l.touched, err = conn.(*hotConn).exec(l.query, l.args)
+	return err
 }
 
 // runAll implements executor.
@@ -51,8 +72,8 @@ func (l *sqliteLine) pipelines() bool { return false }
 
 // each implements executor.
 func (l *sqliteLine) each(query string, args []any, f func(scanner) (more bool, err error)) error {
-	return l.with(query, args, func(s driverStmt, values []driver.NamedValue) error {
-		rows, err := s.QueryContext(context.Background(), values)
+	return l.inside(func(c *hotConn) error {
+		rows, err := c.query(query, args)
 		if err != nil {
 			return err
 		}
@@ -74,22 +95,6 @@ func (l *sqliteLine) take(c outbox.ClaimRequest) ([]outbox.ClaimedMail, error) {
 	return take(&line{executor: l}, c)
 }
 
-// with runs f with the prepared statement while nobody else has the connection, unless the
-// transaction is over: the statement would then be one of its own.
-func (l *sqliteLine) with(query string, args []any, f func(driverStmt, []driver.NamedValue) error) error {
-	return l.inside(func(c *hotConn) error {
-		stmt, err := c.statement(query)
-		if err != nil {
-			return err
-		}
-		values, err := c.values(stmt.order, args)
-		if err != nil {
-			return err
-		}
-		return f(stmt, values)
-	})
-}
-
 // inside runs f while nobody else has the connection, unless the transaction is over.
 func (l *sqliteLine) inside(f func(*hotConn) error) error {
 	return l.conn.Raw(func(conn any) error {
@@ -102,13 +107,14 @@ func (l *sqliteLine) inside(f func(*hotConn) error) error {
 
 // begin begins the transaction.
 func (l *sqliteLine) begin() error {
-	return l.inside(func(c *hotConn) error { return c.do(`BEGIN IMMEDIATE`) })
+	_, err := l.run(`BEGIN IMMEDIATE`, nil)
+	return err
 }
 
 // commit ends the transaction, if it returns nil.
 func (l *sqliteLine) commit() error {
 	return l.inside(func(c *hotConn) error {
-		err := c.do(`COMMIT`)
+		_, err := c.exec(`COMMIT`, nil)
 		l.over = err == nil
 		return err
 	})
@@ -119,7 +125,7 @@ func (l *sqliteLine) commit() error {
 func (l *sqliteLine) end() {
 	_ = l.inside(func(c *hotConn) error {
 		l.over = true
-		if err := c.do(`ROLLBACK`); err != nil && !strings.Contains(err.Error(), "no transaction is active") {
+		if _, err := c.exec(`ROLLBACK`, nil); err != nil && !strings.Contains(err.Error(), "no transaction is active") {
 			return driver.ErrBadConn
 		}
 		return nil
@@ -194,13 +200,33 @@ func (c *hotConn) statement(query string) (hotStmt, error) {
 	return c.prepared[query], nil
 }
 
-// do runs a statement that has no parameters.
-func (c *hotConn) do(query string) error {
+// exec runs a statement and returns how many rows it has touched.
+func (c *hotConn) exec(query string, args []any) (touched int64, err error) {
 	s, err := c.statement(query)
-	if err == nil {
-		_, err = s.ExecContext(context.Background(), nil)
+	if err != nil {
+		return 0, err
 	}
-	return err
+	values, err := c.values(s.order, args)
+	if err != nil {
+		return 0, err
+	}
+	r, err := s.ExecContext(context.Background(), values)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+func (c *hotConn) query(query string, args []any) (driver.Rows, error) {
+	s, err := c.statement(query)
+	if err != nil {
+		return nil, err
+	}
+	values, err := c.values(s.order, args)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(context.Background(), values)
 }
 
 var parameter = regexp.MustCompile(`\$[0-9]+`)
