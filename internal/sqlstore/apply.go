@@ -31,6 +31,11 @@ func (db *DB) Apply(ctx context.Context, c emailprovider.Change) (uint64, error)
 	return sequence, nil
 }
 
+// leavesSettings reports whether an update sets nothing but a credential, sealed with the key of the one before.
+func (c *change) leavesSettings() bool {
+	return c.alike && len(c.row.ciphertext) > 0 && c.row.keyID == c.ExpectKey
+}
+
 // checkChange refuses what would break the promise that an id is given once: the id is held by the
 // event that says it was added.
 func checkChange(c emailprovider.Change) error {

@@ -57,19 +57,19 @@ func (c *change) add(sequence uint64, head []byte) (chain, next []byte) {
 	return chain, mac[:]
 }
 
-// chainChanges is add for applyChanges: of the changes that fit, what is stored of the chain, the head after
-// each, and which is the latest of its instance.
-var chainChanges = `, said AS (
-			SELECT instance, n, seq, id, e_type, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details,
-				chain_head, tag, CASE WHEN length(tag) > 0 THEN sha512(tag || int8send(seq)) END AS said
-			FROM ok WHERE fits OFFSET 0
-		), macs AS (
-			SELECT *, substr(said, 33) AS mac FROM said
-		), chained AS MATERIALIZED (
-			SELECT *, substr(tag, 1, 4) || substr(said, 1, 32) || sha256(mac || COALESCE(lag(mac) OVER w, chain_head, '` + noHead + `')) AS chain,
-				lead(seq) OVER w IS NULL AS latest
-			FROM macs WINDOW w AS (PARTITION BY instance ORDER BY n)
+// chainChanges is add for applyChanges: of the changes that fit, what the chain's parts are made of. The head
+// before a change is made from the tag before it once more: that costs less than to pass it on.
+var chainChanges = `, chained AS MATERIALIZED (
+			SELECT c.n, c.place, c.instance_place, c.seq, c.latest, sha512(c.tag || int8send(c.seq)) AS said,
+				COALESCE(substr(sha512(c.tag_before || int8send(c.seq - 1)), 33), c.head, '` + noHead + `') AS mac_before
+			FROM fit AS c
 		)`
+
+// What is stored of the chain with a change, and the head after it.
+const (
+	chainOfChange = `substr(c.tag, 1, 4) || substr(c.said, 1, 32) || sha256(` + macOfChange + ` || c.mac_before)`
+	macOfChange   = `substr(c.said, 33)`
+)
 
 // noHead is the head before the first event, as PostgreSQL writes it.
 var noHead = `\x` + hex.EncodeToString(make([]byte, len(audit.Mac{})))

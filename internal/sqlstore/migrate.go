@@ -89,7 +89,7 @@ const createChange = `CREATE TYPE provider_change AS (
 	ciphertext bytea, prev_ciphertext bytea)`
 
 // createChange2 is in migration 10: the form of createChange with the certificate authorities of a
-// provider.
+// provider. Only programs of the version before send it.
 const createChange2 = `CREATE TYPE provider_change_2 AS (
 	instance text, id text, kind text, description text, sender_address text, sender_name text, reply_to text, host text,
 	smtp_user text, auth text, token_endpoint text, client_id text, scopes text, endpoint text, set_by text, prev_user text,

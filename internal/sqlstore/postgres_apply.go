@@ -97,47 +97,37 @@ func tooLate(j *job[*changing], made []*job[*changing]) bool {
 // keeps processes from waiting for each other.
 func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []*job[*changing]) error {
 	batch := pipeline{conn: conn}
-	if err := batch.add(ctx, holdInstances, instancesOf(jobs), nil); err != nil {
-		return err
-	}
-	changeType, err := changeTypeOf(ctx, conn)
+	var held []string
+	err := batch.add(ctx, holdInstances, instancesOf(jobs), eachRow(func(row binaryRow) error {
+		held = append(held, string(row[0]))
+		return nil
+	}))
 	if err != nil {
 		return err
 	}
 	var kinds applyChanges
-	rows, tags := make([]*changeRow, len(jobs)), make([][]byte, len(jobs))
+	rows := make([]*changeRow, len(jobs))
 	for i, j := range jobs {
 		c := j.ask
-		if c.activates() || len(jobs) == 1 && c.Put != nil && c.Put.State == emailprovider.Active {
+		if c.activates() || len(jobs) == 1 && c.Put != nil && c.Put.State == emailprovider.Active && !c.alike {
 			if err := batch.add(ctx, deactivateFormer, c.former(), nil); err != nil {
 				return err
 			}
 		}
-		kinds.add(c.Change)
-		rows[i], tags[i] = &c.sent, c.tag
+		c.applied = 0
+		kinds.add(&c.change)
+		rows[i] = &c.sent
 	}
-	err = batch.add(ctx, kinds.text(), changeParams(rows, tags, changeType), eachRow(answers(jobs)))
-	if err != nil {
+	text := kinds.text()
+	if err := batch.add(ctx, text.query, changeParams(rows, text.columns), eachRow(made(jobs))); err != nil {
 		return err
 	}
-	return p.committed(conn, batch.run(ctx))
-}
-
-// changeTypeOf returns the object identifier of the type provider_change_2, which each database has its own of.
-func changeTypeOf(ctx context.Context, conn *pgx.Conn) (uint32, error) {
-	known := conn.PgConn().CustomData()
-	if oid, ok := known[changeTypeKey].(uint32); ok {
-		return oid, nil
+	err = batch.run(ctx)
+	for _, j := range jobs {
+		j.err = j.ask.refusal(held)
 	}
-	var oid uint32
-	if err := conn.QueryRow(ctx, `SELECT 'provider_change_2'::regtype::oid`).Scan(&oid); err != nil {
-		return 0, err
-	}
-	known[changeTypeKey] = oid
-	return oid, nil
+	return p.committed(conn, err)
 }
-
-const changeTypeKey = "mailkeep.change"
 
 // instancesOf returns the instances of changes as the argument of holdInstances.
 func instancesOf(jobs []*job[*changing]) (p params) {
@@ -160,44 +150,47 @@ func (c *changing) former() (p params) {
 	return p
 }
 
-// answers reads what became of each change.
-func answers(jobs []*job[*changing]) func(binaryRow) error {
+// made takes note of each change that was made.
+func made(jobs []*job[*changing]) func(binaryRow) error {
 	return func(row binaryRow) error {
 		var n, sequence uint64
-		var instance bool
-		if err := row.Scan(&n, &sequence, &instance); err != nil {
+		if err := row.Scan(&n, &sequence); err != nil {
 			return err
 		}
-		j := jobs[n-1]
-		j.ask.applied, j.err = sequence, nil
-		switch {
-		case sequence > 0:
-		case !instance:
-			j.err = fmt.Errorf("sqlstore: no instance %q", j.ask.Event.Instance)
-		case j.ask.Expect == 0:
-			j.err = emailprovider.ErrIDTaken
-		default:
-			j.err = emailprovider.ErrConflict
-		}
+		jobs[n-1].ask.applied = sequence
 		return nil
 	}
+}
+
+// refusal is why a change was not made, if it was not; held are the instances that there are.
+func (c *changing) refusal(held []string) error {
+	switch {
+	case c.applied > 0:
+		return nil
+	case !slices.Contains(held, c.Event.Instance):
+		return fmt.Errorf("sqlstore: no instance %q", c.Event.Instance)
+	case c.Expect == 0:
+		return emailprovider.ErrIDTaken
+	}
+	return emailprovider.ErrConflict
 }
 
 const holdInstances = `SELECT id FROM instances WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 
 // fitting is the condition under which a change may be made, of the change c and the stored provider p:
-// that of updateProvider, insertProvider and deleteProvider.
+// that of updateProvider, insertProvider and deleteProvider. Where all are updates it is asExpected.
 const (
+	asExpected = `p.sequence = c.expect AND COALESCE(p.key_id, 0) = c.expect_key
+			AND (c.prev_version IS NULL OR p.prev_version = c.prev_version OR p.credential_version = c.prev_version)`
 	fitting = `CASE
-		WHEN c.expect = 0 THEN p.id IS NULL AND NOT EXISTS (
-			SELECT 1 FROM events AS e WHERE e.provider_id = c.id AND e.type = 'provider.added')
+		WHEN c.expect = 0 THEN p.id IS NULL AND (
+			SELECT e.sequence FROM events AS e WHERE e.provider_id = c.id AND e.type = 'provider.added') IS NULL
 		WHEN c.removal THEN p.sequence = c.expect
-		ELSE p.sequence = c.expect AND COALESCE(p.key_id, 0) = c.expect_key
-			AND (c.prev_version = 0 OR p.prev_version = c.prev_version OR p.credential_version = c.prev_version) END`
+		ELSE ` + asExpected + ` END`
 
 	// deactivateFormer goes before applyChanges: an index allows one active provider at any moment.
 	deactivateFormer = `UPDATE providers AS f SET active = FALSE, changed = $3, sequence = i.sequence + 1
-		FROM instances AS i, (VALUES ($2::text, $4::bigint, $5::bigint, $6::bigint, FALSE)) AS c (id, expect, expect_key, prev_version, removal)
+		FROM instances AS i, (VALUES ($2::text, $4::bigint, $5::bigint, nullif($6::bigint, 0), FALSE)) AS c (id, expect, expect_key, prev_version, removal)
 		LEFT JOIN providers AS p ON p.instance = $1 AND p.id = c.id
 		WHERE i.id = $1 AND f.instance = $1 AND f.active AND f.id <> $2 AND ` + fitting
 )

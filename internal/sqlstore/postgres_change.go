@@ -2,11 +2,11 @@ package sqlstore
 
 import (
 	"encoding/binary"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
 // changeRow is a change as the columns of applyChanges.
@@ -17,7 +17,7 @@ type changeRow struct {
 	bytes   [len(changeBytes)][]byte
 }
 
-// The columns of the type provider_change_2, in its order. Those of providers have their names there, those of events begin with e_.
+// The columns of a change. Those of providers have their names there, those of events begin with e_.
 var (
 	changeTexts = [...]string{
 		"instance", "id", "kind", "description", "sender_address", "sender_name", "reply_to", "host", "smtp_user", "auth",
@@ -29,7 +29,7 @@ var (
 		"prev_version", "prev_key_id", "prev_set_at", "prev_until", "e_at",
 	}
 	changeFlags = [...]string{"removal", "active", "tls"}
-	changeBytes = [...]string{"ciphertext", "prev_ciphertext"}
+	changeBytes = [...]string{"ciphertext", "prev_ciphertext", "tag"}
 )
 
 func newChangeRow(c *change) (r changeRow) {
@@ -44,60 +44,78 @@ func newChangeRow(c *change) (r changeRow) {
 		signed(v.version), int64(v.keyID), v.setAt, v.until, micros(e.At),
 	}
 	r.flags = [...]bool{c.Put == nil, p.active, p.tls}
-	r.bytes = [...][]byte{p.ciphertext, v.ciphertext}
+	r.bytes = [...][]byte{p.ciphertext, v.ciphertext, c.tag}
 	return r
 }
 
-// changeParams returns changes as the arguments of applyChanges: an array of a composite type, and their
-// events' tags.
-func changeParams(rows []*changeRow, tags [][]byte, changeType uint32) (p params) {
-	size := 0
-	for i, r := range rows {
-		size += r.size() + 4 + len(tags[i])
+// changeColumn is a column of a change.
+type changeColumn struct {
+	of   uint32 // its type
+	at   int    // among those of the type
+	with int    // which of changeBytes it is NULL without, or -1
+}
+
+// changeColumns are all, by name.
+var changeColumns = func() map[string]changeColumn {
+	all := map[string]changeColumn{}
+	for of, names := range map[uint32][]string{
+		textType: changeTexts[:], int8Type: changeNumbers[:], boolType: changeFlags[:], byteaType: changeBytes[:],
+	} {
+		for at, name := range names {
+			with := slices.Index(changeBytes[:], name)
+			switch {
+			case name == "key_id":
+				with = slices.Index(changeBytes[:], "ciphertext")
+			case strings.HasPrefix(name, "prev_"):
+				with = slices.Index(changeBytes[:], "prev_ciphertext")
+			}
+			all[name] = changeColumn{of, at, with}
+		}
 	}
-	p.buffer = make([]byte, 0, 40+size)
-	p.array(len(rows), changeType)
+	return all
+}()
+
+// changeParams returns columns of changes as arguments, of which each is an array.
+func changeParams(rows []*changeRow, columns []changeColumn) (p params) {
+	size := 20 * len(columns)
 	for _, r := range rows {
-		r.element(&p)
+		size += r.size()
 	}
-	p.end()
-	p.array(len(tags), byteaType)
-	for _, tag := range tags {
-		p.word(uint32(len(tag)))
-		p.buffer = append(p.buffer, tag...)
+	p.buffer, p.ends = make([]byte, 0, size), make([]int, 0, len(columns))
+	for _, c := range columns {
+		p.array(len(rows), c.of)
+		for _, r := range rows {
+			c.element(&p, r)
+		}
+		p.end()
 	}
-	p.end()
 	return p
 }
 
-// element appends the row as an element: how many columns it has, and each with its type.
-func (r *changeRow) element(p *params) {
-	p.word(uint32(r.size() - 4))
-	p.word(uint32(len(r.texts) + len(r.numbers) + len(r.flags) + len(r.bytes)))
-	for _, v := range r.texts {
-		p.word(textType)
-		p.element(v)
+// element appends the column of a row.
+func (c changeColumn) element(p *params, r *changeRow) {
+	if c.with >= 0 && len(r.bytes[c.with]) == 0 {
+		p.null()
+		return
 	}
-	for _, v := range r.numbers {
-		p.word(int8Type)
+	switch c.of {
+	case textType:
+		p.element(r.texts[c.at])
+	case int8Type:
 		p.word(8)
-		p.buffer = binary.BigEndian.AppendUint64(p.buffer, uint64(v))
-	}
-	for _, v := range r.flags {
-		p.word(boolType)
+		p.buffer = binary.BigEndian.AppendUint64(p.buffer, uint64(r.numbers[c.at]))
+	case boolType:
 		p.word(1)
-		p.buffer = append(p.buffer, flagByte(v))
-	}
-	for _, v := range r.bytes {
-		p.word(byteaType)
-		p.word(uint32(len(v)))
-		p.buffer = append(p.buffer, v...)
+		p.buffer = append(p.buffer, flagByte(r.flags[c.at]))
+	case byteaType:
+		p.word(uint32(len(r.bytes[c.at])))
+		p.buffer = append(p.buffer, r.bytes[c.at]...)
 	}
 }
 
-// size returns how many bytes the row takes as an element.
+// size returns how many bytes all columns of the row take at most.
 func (r *changeRow) size() int {
-	n := 8 + 8*len(r.texts) + 16*len(r.numbers) + 9*len(r.flags) + 8*len(r.bytes)
+	n := 4*len(r.texts) + 12*len(r.numbers) + 5*len(r.flags) + 4*len(r.bytes)
 	for _, v := range r.texts {
 		n += len(v)
 	}
@@ -107,18 +125,25 @@ func (r *changeRow) size() int {
 	return n
 }
 
-// Columns that are NULL when there is nothing, which a change says as zero.
-var nullable = []string{"key_id", "ciphertext", "prev_version", "prev_key_id", "prev_ciphertext", "prev_user", "prev_set_at", "prev_set_by", "prev_until"}
+// applyChanges makes those of many changes that fit, with their events, and answers for each of these its
+// number from 1 and its sequence. Parts that the changes at hand have no use for are left out, and columns that
+// no part needs: each costs, used or not.
+type applyChanges struct {
+	additions, removals bool
+	updates             bool
+	settings            bool // some updates set more than a credential
+}
 
-// applyChanges makes those of many changes that fit, with their events, and answers for each its number
-// from 1, its sequence, 0 if it does not fit, and whether its instance exists. Parts that the changes at
-// hand have no use for are left out: each costs, used or not.
-type applyChanges struct{ additions, updates, removals bool }
+// applyText is how applyChanges is sent.
+type applyText struct {
+	query   string
+	columns []changeColumn // its arguments
+}
 
-var applyTexts sync.Map // of applyChanges
+var applyTexts sync.Map // of *applyText by applyChanges
 
 // add takes note of what a change needs.
-func (a *applyChanges) add(c emailprovider.Change) {
+func (a *applyChanges) add(c *change) {
 	switch {
 	case c.Put == nil:
 		a.removals = true
@@ -126,68 +151,107 @@ func (a *applyChanges) add(c emailprovider.Change) {
 		a.additions = true
 	default:
 		a.updates = true
+		a.settings = a.settings || !c.leavesSettings()
 	}
 }
 
-func (a applyChanges) text() string {
+func (a applyChanges) text() *applyText {
 	if text, ok := applyTexts.Load(a); ok {
-		return text.(string)
+		return text.(*applyText)
 	}
-	text := a.compose()
+	text := newApplyText(a.compose())
 	applyTexts.Store(a, text)
 	return text
 }
 
-func (a applyChanges) compose() string {
-	var written, values []string
-	columns := slices.Concat(changeTexts[:], changeNumbers[:], changeFlags[:], changeBytes[:])
-	for _, name := range columns {
-		if strings.HasPrefix(name, "e_") || slices.Contains([]string{"instance", "id", "kind", "created", "expect", "expect_key", "removal"}, name) {
-			continue
+// changeReference is @name for a column of all changes, an array, and c.name for that of the change c.n.
+var changeReference = regexp.MustCompile(`(@|\bc\.)(\w+)`)
+
+// newApplyText has a query take columns of changes from its arguments, where it needs them: rows that have them
+// all would be copied at each step.
+func newApplyText(query string) *applyText {
+	t := &applyText{}
+	var names []string
+	t.query = changeReference.ReplaceAllStringFunc(query, func(reference string) string {
+		parts := changeReference.FindStringSubmatch(reference)
+		name := parts[2]
+		column, ok := changeColumns[name]
+		if !ok {
+			return reference // of a part of the query
 		}
-		written = append(written, name)
-		values = append(values, stored(name))
+		at := slices.Index(names, name)
+		if at < 0 {
+			at = len(names)
+			names, t.columns = append(names, name), append(t.columns, column)
+		}
+		array := fmt.Sprintf("$%d::%s[]", at+1, typeNames[column.of])
+		if parts[1] == "@" {
+			return array
+		}
+		return "(" + array + ")[c.n]"
+	})
+	return t
+}
+
+var typeNames = map[uint32]string{textType: "text", int8Type: "bigint", boolType: "boolean", byteaType: "bytea"}
+
+// compose looks up what each change is of for that change: joined freely, PostgreSQL would go through whole tables
+// if its statistics are of a time when they were small. Rows that are held stay at their place.
+func (a applyChanges) compose() string {
+	fits := fitting
+	if !a.additions && !a.removals {
+		fits = asExpected
 	}
-	set, from := strings.Join(written, ", "), strings.Join(values, ", ")
-	text := `WITH c AS (
-			SELECT c.*, i.sequence AS last, i.chain_head, COALESCE(` + fitting + `, FALSE) AND i.id IS NOT NULL AS fits
-			FROM unnest($1::provider_change_2[], $2::bytea[]) WITH ORDINALITY AS c (` + strings.Join(columns, ", ") + `, tag, n)
-			LEFT JOIN instances AS i ON i.id = c.instance LEFT JOIN providers AS p ON p.instance = c.instance AND p.id = c.id
-		), ok AS MATERIALIZED (
-			SELECT *, last + count(*) FILTER (WHERE fits) OVER (PARTITION BY instance ORDER BY n) AS seq FROM c
+	text := `WITH fit AS (
+			SELECT c.n, p.place, i.place AS instance_place, i.chain_head AS head, i.sequence + row_number() OVER w AS seq,
+				lag(c.tag) OVER w AS tag_before, lead(c.n) OVER w IS NULL AS latest
+			FROM generate_subscripts(@instance, 1) AS c (n)
+				CROSS JOIN LATERAL (SELECT ctid AS place, sequence, chain_head FROM instances WHERE id = c.instance OFFSET 0) AS i
+				LEFT JOIN LATERAL (SELECT ctid AS place, id, sequence, key_id, credential_version, prev_version
+					FROM providers WHERE instance = c.instance AND id = c.id OFFSET 0) AS p ON TRUE
+			WHERE ` + fits + `
+			WINDOW w AS (PARTITION BY i.place ORDER BY c.n)
 		)` + chainChanges + `, recorded AS (
 			INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details, chain)
-			SELECT instance, seq, e_type, id, e_at, e_token_id, e_name, e_protocol, e_procedure, e_user_agent, e_request_id, e_details, chain FROM chained
+			SELECT c.instance, c.seq, c.e_type, c.id, c.e_at, c.e_token_id, c.e_name, c.e_protocol, c.e_procedure, c.e_user_agent,
+				c.e_request_id, c.e_details, ` + chainOfChange + ` FROM chained AS c
 		), counted AS (
-			UPDATE instances AS i SET sequence = c.seq, chain_head = c.mac FROM chained AS c WHERE i.id = c.instance AND c.latest
+			UPDATE instances AS i SET sequence = c.seq, chain_head = ` + macOfChange + ` FROM chained AS c WHERE i.ctid = c.instance_place AND c.latest
 		)`
+	set, from := a.written()
+	remaining := ""
+	if a.removals {
+		remaining = " AND NOT c.removal"
+	}
 	if a.updates {
 		text += `, updated AS (
-			UPDATE providers AS p SET (` + set + `, sequence) = ROW (` + from + `, ok.seq)
-			FROM ok WHERE ok.fits AND ok.expect > 0 AND NOT ok.removal AND p.instance = ok.instance AND p.id = ok.id
+			UPDATE providers AS p SET (` + set + `, sequence) = ROW (` + from + `, c.seq)
+			FROM chained AS c WHERE p.ctid = c.place` + remaining + `
 		)`
 	}
 	if a.additions {
 		text += `, inserted AS (
 			INSERT INTO providers (` + set + `, sequence, instance, id, kind, created)
-			SELECT ` + from + `, ok.seq, ok.instance, ok.id, ok.kind, ok.created FROM ok WHERE ok.fits AND ok.expect = 0
+			SELECT ` + from + `, c.seq, c.instance, c.id, c.kind, c.created FROM chained AS c WHERE c.expect = 0
 		)`
 	}
 	if a.removals {
 		text += `, deleted AS (
-			DELETE FROM providers AS p USING ok WHERE ok.fits AND ok.removal AND p.instance = ok.instance AND p.id = ok.id
+			DELETE FROM providers AS p USING chained AS c WHERE p.ctid = c.place AND c.removal
 		)`
 	}
-	return text + ` SELECT n, CASE WHEN fits THEN seq ELSE 0 END, last IS NOT NULL FROM ok`
+	return text + ` SELECT n::bigint, seq FROM chained`
 }
 
-// stored is the value of a column of providers.
-func stored(name string) string {
-	switch {
-	case !slices.Contains(nullable, name):
-		return "ok." + name
-	case strings.HasPrefix(name, "prev_"):
-		return "CASE WHEN length(ok.prev_ciphertext) > 0 THEN ok." + name + " END"
+// written are the columns of providers that changes set, and what they set them to.
+func (a applyChanges) written() (columns, values string) {
+	set := []string{
+		"credential_version", "ciphertext", "set_at", "set_by", "changed",
+		"prev_version", "prev_key_id", "prev_ciphertext", "prev_user", "prev_set_at", "prev_set_by", "prev_until",
 	}
-	return "CASE WHEN length(ok.ciphertext) > 0 THEN ok." + name + " END"
+	if a.settings || a.additions {
+		set = append(set, "key_id", "active", "description", "sender_address", "sender_name", "reply_to", "host", "tls",
+			"smtp_user", "auth", "token_endpoint", "client_id", "scopes", "endpoint", "ca")
+	}
+	return strings.Join(set, ", "), "c." + strings.Join(set, ", c.")
 }

@@ -123,6 +123,9 @@ func (p *params) array(n int, of uint32) {
 
 func (p *params) word(v uint32) { p.buffer = binary.BigEndian.AppendUint32(p.buffer, v) }
 
+// null is an element that is NULL. The server does not rely on what the beginning says of such.
+func (p *params) null() { p.word(1<<32 - 1) }
+
 func (p *params) element(v string) {
 	p.word(uint32(len(v)))
 	p.buffer = append(p.buffer, v...)

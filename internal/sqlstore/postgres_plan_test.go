@@ -28,6 +28,14 @@ const (
 	byPlace      = "Tid Scan on messages m: (ctid = "
 )
 
+// byChange is how a change finds what it is of.
+var byChange = []string{
+	"using instances_pkey on instances: (id = ($2)[c.n])",
+	"using providers_pkey on providers: ((instance = ($2)[c.n]) AND (id = ($3)[c.n]))",
+	"Tid Scan on providers p: (ctid = c.place)",
+	"Tid Scan on instances i: (ctid = c.instance_place)",
+}
+
 func testPostgresPlans(t *testing.T, db *DB) {
 	for name, c := range map[string]struct {
 		query string
@@ -48,6 +56,8 @@ func testPostgresPlans(t *testing.T, db *DB) {
 			"using message_contents_pkey on message_contents c: ((instance = d.instance) AND (id = d.id))",
 			"Tid Scan on message_contents c: (ctid = ",
 		}},
+		"apply: passwords":  {applyChanges{updates: true}.text().query, byChange},
+		"apply: everything": {applyChanges{additions: true, removals: true, updates: true, settings: true}.text().query, byChange},
 		"changes": {selectChanged, []string{
 			"messages_changed", // by an index scan or a bitmap of it
 		}},

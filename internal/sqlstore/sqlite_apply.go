@@ -105,8 +105,7 @@ func (s *sqliteChange) put(again common) {
 	s.former = r.active && !s.alike
 	keyID, ciphertext := r.secret()
 	s.args = append(s.argsIn[:0], r.credentialVersion, ciphertext, again.time(r.setAt), again.by(r.setBy), again.time(r.changed))
-	leavesSettings := s.alike && keyID.Valid && r.keyID == s.ExpectKey
-	if leavesSettings && s.replaces {
+	if s.leavesSettings() && s.replaces {
 		s.query, s.sequence = replaceCredential, 8
 		s.args = append(s.args, r.previous.until, again.instance, again.id, nil, signed(s.Expect), s.ExpectKey)
 		return
@@ -120,7 +119,7 @@ func (s *sqliteChange) put(again common) {
 		return
 	}
 	s.args = append(s.args, signed(s.Expect), s.ExpectKey)
-	if leavesSettings {
+	if s.leavesSettings() {
 		s.query = updateCredential
 		return
 	}
