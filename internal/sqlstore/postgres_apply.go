@@ -178,8 +178,10 @@ func (c *changing) refusal(held []string) error {
 const holdInstances = `SELECT id FROM instances WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 
 // fitting is the condition under which a change may be made, of the change c and the stored provider p:
-// that of updateProvider, insertProvider and deleteProvider. Where all are updates it is asExpected.
+// that of updateProvider, insertProvider and deleteProvider. Where all are updates it is asExpected, and where all
+// of these keep the present credential as the previous one, asReplaced: that of replaceCredential.
 const (
+	asReplaced = `p.sequence = c.expect AND p.key_id = c.expect_key`
 	asExpected = `p.sequence = c.expect AND COALESCE(p.key_id, 0) = c.expect_key
 			AND (c.prev_version IS NULL OR p.prev_version = c.prev_version OR p.credential_version = c.prev_version)`
 	fitting = `CASE

@@ -132,6 +132,7 @@ type applyChanges struct {
 	additions, removals bool
 	updates             bool
 	settings            bool // some updates set more than a credential
+	previous            bool // some do not keep the present credential as the previous one
 }
 
 // applyText is how applyChanges is sent.
@@ -152,6 +153,7 @@ func (a *applyChanges) add(c *change) {
 	default:
 		a.updates = true
 		a.settings = a.settings || !c.leavesSettings()
+		a.previous = a.previous || !c.leavesSettings() || !c.replaces
 	}
 }
 
@@ -198,10 +200,6 @@ var typeNames = map[uint32]string{textType: "text", int8Type: "bigint", boolType
 // compose looks up what each change is of for that change: joined freely, PostgreSQL would go through whole tables
 // if its statistics are of a time when they were small. Rows that are held stay at their place.
 func (a applyChanges) compose() string {
-	fits := fitting
-	if !a.additions && !a.removals {
-		fits = asExpected
-	}
 	text := `WITH fit AS (
 			SELECT c.n, p.place, i.place AS instance_place, i.chain_head AS head, i.sequence + row_number() OVER w AS seq,
 				lag(c.tag) OVER w AS tag_before, lead(c.n) OVER w IS NULL AS latest
@@ -209,7 +207,7 @@ func (a applyChanges) compose() string {
 				CROSS JOIN LATERAL (SELECT ctid AS place, sequence, chain_head FROM instances WHERE id = c.instance OFFSET 0) AS i
 				LEFT JOIN LATERAL (SELECT ctid AS place, id, sequence, key_id, credential_version, prev_version
 					FROM providers WHERE instance = c.instance AND id = c.id OFFSET 0) AS p ON TRUE
-			WHERE ` + fits + `
+			WHERE ` + a.fits() + `
 			WINDOW w AS (PARTITION BY i.place ORDER BY c.n)
 		)` + chainChanges + `, recorded AS (
 			INSERT INTO events (instance, sequence, type, provider_id, at, token_id, name, protocol, procedure, user_agent, request_id, details, chain)
@@ -243,15 +241,33 @@ func (a applyChanges) compose() string {
 	return text + ` SELECT n::bigint, seq FROM chained`
 }
 
+// fits is the condition under which a change is made.
+func (a applyChanges) fits() string {
+	switch {
+	case a.additions || a.removals:
+		return fitting
+	case a.previous:
+		return asExpected
+	}
+	return asReplaced
+}
+
 // written are the columns of providers that changes set, and what they set them to.
 func (a applyChanges) written() (columns, values string) {
 	set := []string{
-		"credential_version", "ciphertext", "set_at", "set_by", "changed",
-		"prev_version", "prev_key_id", "prev_ciphertext", "prev_user", "prev_set_at", "prev_set_by", "prev_until",
+		"prev_version", "prev_key_id", "prev_ciphertext", "prev_user", "prev_set_at", "prev_set_by",
+		"prev_until", "credential_version", "ciphertext", "set_at", "set_by", "changed",
+	}
+	to := []string{"p.credential_version", "p.key_id", "p.ciphertext", "p.smtp_user", "p.set_at", "p.set_by"}
+	if a.previous || a.additions {
+		to = nil
 	}
 	if a.settings || a.additions {
 		set = append(set, "key_id", "active", "description", "sender_address", "sender_name", "reply_to", "host", "tls",
 			"smtp_user", "auth", "token_endpoint", "client_id", "scopes", "endpoint", "ca")
 	}
-	return strings.Join(set, ", "), "c." + strings.Join(set, ", c.")
+	for _, name := range set[len(to):] {
+		to = append(to, "c."+name)
+	}
+	return strings.Join(set, ", "), strings.Join(to, ", ")
 }

@@ -132,10 +132,13 @@ func passwords(t *testing.T) *transaction {
 	}
 	x.add(emailprovider.ErrConflict, destroyed)
 	x.add(nil, rotated(p("other")))
-	// Known here as it was last seen, by others as they have left it.
-	for i := range x.changes {
-		c := x.changes[i]
-		row, err := newProviderRow(c.Put)
+	// Known here as it was when the change was decided, whatever has become of it.
+	for _, c := range x.changes {
+		was := *c.Put
+		if v := was.Previous; v.Stored() {
+			was.Credential = v.Credential
+		}
+		row, err := newProviderRow(&was)
 		must(t, err)
 		row.sequence = c.Expect
 		x.db.seen.put(x.db.engine.epoch(), providerKey{instance: c.Event.Instance, id: c.Event.ProviderID}, row)
@@ -143,10 +146,22 @@ func passwords(t *testing.T) *transaction {
 	return x
 }
 
+// rotations leaves those that keep the password before.
+func rotations(x *transaction) *transaction {
+	all := transaction{t: x.t, db: x.db}
+	for i, c := range x.changes {
+		if v := c.Put.Previous; v.Stored() && v.Version == c.Put.Credential.Version-1 {
+			all.add(x.want[i], c)
+		}
+	}
+	return &all
+}
+
 // TestPasswordsTogether has passwords change in one transaction, of which some must not.
 func TestPasswordsTogether(t *testing.T) {
-	onlyPasswords := applyChanges{updates: true}
+	onlyPasswords := applyChanges{updates: true, previous: true}
 	passwords(t).check(onlyPasswords)
+	rotations(passwords(t)).check(applyChanges{updates: true})
 
 	text := *onlyPasswords.text()
 	t.Cleanup(func() { applyTexts.Store(onlyPasswords, &text) })
@@ -186,7 +201,7 @@ func TestAllKindsTogether(t *testing.T) {
 	removed := updated(removal)
 	removed.Put, removed.Event.Type = nil, emailprovider.EventRemoved
 	x.add(nil, removed)
-	x.check(applyChanges{additions: true, removals: true, updates: true, settings: true})
+	x.check(applyChanges{additions: true, removals: true, updates: true, settings: true, previous: true})
 	if _, err := x.db.Provider(t.Context(), "default", removal.ID); !errors.Is(err, emailprovider.ErrNotFound) {
 		t.Errorf("what was removed: %v", err)
 	}
@@ -218,7 +233,7 @@ func TestEveryColumnIsWritten(t *testing.T) {
 		WHERE table_schema = current_schema() AND table_name = 'providers' AND is_generated = 'NEVER'`)
 	all, err := collect(rows, err, func() (name string, err error) { return name, rows.Scan(&name) })
 	must(t, err)
-	set, _ := applyChanges{updates: true, settings: true}.written()
+	set, _ := applyChanges{updates: true, settings: true, previous: true}.written()
 	written := append(strings.Split(set, ", "), "sequence", "instance", "id", "kind", "created")
 	slices.Sort(all)
 	slices.Sort(written)

@@ -57,7 +57,8 @@ func testPostgresPlans(t *testing.T, db *DB) {
 			"Tid Scan on message_contents c: (ctid = ",
 		}},
 		"apply: passwords":  {applyChanges{updates: true}.text().query, byChange},
-		"apply: everything": {applyChanges{additions: true, removals: true, updates: true, settings: true}.text().query, byChange},
+		"apply: previous":   {applyChanges{updates: true, previous: true}.text().query, byChange},
+		"apply: everything": {applyChanges{additions: true, removals: true, updates: true, settings: true, previous: true}.text().query, byChange},
 		"changes": {selectChanged, []string{
 			"messages_changed", // by an index scan or a bitmap of it
 		}},
