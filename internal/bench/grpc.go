@@ -34,10 +34,23 @@ const (
 // of small calls, are not looked at.
 type grpcConnection struct {
 	net.Conn
-	reader  *bufio.Reader
-	request []byte // a HEADERS frame, then a DATA frame
-	data    int    // where the latter begins
-	stream  uint32
+	reader *bufio.Reader
+	first  grpcRequest // that tells the fields
+	later  grpcRequest // that names those which the server knows
+	stream uint32
+}
+
+// grpcRequest is a HEADERS frame, then a DATA frame.
+type grpcRequest struct {
+	frames []byte
+	data   int // where the latter begins
+}
+
+// on returns the request on a stream.
+func (r grpcRequest) on(stream uint32) []byte {
+	binary.BigEndian.PutUint32(r.frames[5:], stream)
+	binary.BigEndian.PutUint32(r.frames[r.data+5:], stream)
+	return r.frames
 }
 
 // dialGRPC connects by prior knowledge (RFC 9113, section 3.3); everything on the connection must be
@@ -47,21 +60,25 @@ func dialGRPC(ctx context.Context, address string, deadline time.Time, procedure
 	if err != nil {
 		return nil, err
 	}
-	headers := appendFrame(nil, frameHeaders, flagEndHeaders, fields(
+	first, later := fields(
 		":method", "POST", ":scheme", "http", ":path", procedure, ":authority", address,
 		"content-type", "application/grpc+proto", "te", "trailers",
 		"authorization", "Bearer "+adminToken, "user-agent", userAgent,
-	))
-	// A byte for "not compressed" and four of length stand before a message (gRPC over HTTP/2).
-	envelope := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
+	)
 	c := &grpcConnection{
-		Conn: conn, reader: bufio.NewReader(conn), data: len(headers),
-		request: appendFrame(headers, frameData, flagEndStream, envelope),
+		Conn: conn, reader: bufio.NewReader(conn), first: newGRPCRequest(first, message), later: newGRPCRequest(later, message),
 	}
 	hello := appendFrame([]byte(preface), frameSettings, 0, nil)
 	hello = appendFrame(hello, frameWindowUpdate, 0, binary.BigEndian.AppendUint32(nil, moreWindow))
 	_, err = conn.Write(hello)
 	return c, errors.Join(err, conn.SetDeadline(deadline))
+}
+
+func newGRPCRequest(fields, message []byte) grpcRequest {
+	headers := appendFrame(nil, frameHeaders, flagEndHeaders, fields)
+	// A byte for "not compressed" and four of length stand before a message (gRPC over HTTP/2).
+	envelope := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
+	return grpcRequest{appendFrame(headers, frameData, flagEndStream, envelope), len(headers)}
 }
 
 // appendFrame appends a frame of stream 0.
@@ -71,28 +88,30 @@ func appendFrame(out []byte, kind, flags byte, payload []byte) []byte {
 	return append(out, payload...)
 }
 
-// fields encodes names and values as literals that no table keeps (RFC 7541, section 6.2.2), so that
-// they are the same for every call. None may have more than 126 bytes.
-func fields(namesAndValues ...string) (out []byte) {
+// fields encodes names and values as gRPC's clients do: as literals that go into the table of the connection
+// (RFC 7541, section 6.2.1), and for later calls as what is in there (section 6.1). None may have more than
+// 126 bytes.
+func fields(namesAndValues ...string) (first, later []byte) {
+	const newest = 62 // the place of what came last
 	for i, s := range namesAndValues {
 		if i%2 == 0 {
-			out = append(out, 0)
+			first = append(first, 0x40)
+			later = append(later, 0x80|byte(newest+(len(namesAndValues)-i)/2-1))
 		}
-		out = append(append(out, byte(len(s))), s...)
+		first = append(append(first, byte(len(s))), s...)
 	}
-	return out
+	return first, later
 }
 
 // call makes the call. An answer without a message is an error: only a call that went well has one.
 func (c *grpcConnection) call() error {
+	request := c.later
 	if c.stream == 0 {
-		c.stream = 1
+		c.stream, request = 1, c.first
 	} else {
 		c.stream += 2
 	}
-	binary.BigEndian.PutUint32(c.request[5:], c.stream)
-	binary.BigEndian.PutUint32(c.request[c.data+5:], c.stream)
-	if _, err := c.Write(c.request); err != nil {
+	if _, err := c.Write(request.on(c.stream)); err != nil {
 		return err
 	}
 	answered := false
