@@ -36,8 +36,8 @@ var sortAll = []string{
 // sortAt is how many events of an instance are left unsorted, and at most sorted at a time: whoever looks for those
 // of a provider goes through what is unsorted.
 const (
-	sortAt   = 512
-	sortMost = 4096
+	sortAt   = 2048
+	sortMost = 16384
 )
 
 const (
