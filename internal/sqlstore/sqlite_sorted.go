@@ -33,15 +33,16 @@ var sortAll = []string{
 	`INSERT INTO sorted_until SELECT instance, max(sequence) FROM events GROUP BY instance`,
 }
 
-// sortAt is how many events of an instance are left unsorted, and at most sorted at a time: whoever looks for those
-// of a provider goes through what is unsorted.
 const (
-	sortAt   = 2048
+	// sortAt is how many events of an instance are left unsorted: whoever looks for those of a provider goes through
+	// them, which takes 1 ms.
+	sortAt = 2048
+	// sortMost bounds how many are sorted at a time, if for some reason there are more.
 	sortMost = 16384
 )
 
 const (
-	insertSorted = `INSERT INTO sorted_events SELECT instance, provider_id, sequence FROM events
+	insertSorted = `INSERT OR IGNORE INTO sorted_events SELECT instance, provider_id, sequence FROM events
 		WHERE instance = $1 AND sequence > $2 AND sequence <= $3 ORDER BY provider_id, sequence`
 	upsertSorted = `INSERT INTO sorted_until (instance, sequence) VALUES ($1, $2)
 		ON CONFLICT (instance) DO UPDATE SET sequence = excluded.sequence`
@@ -54,8 +55,8 @@ const (
 	eventsUnsorted = selectEvents + ` AND provider_id || '' = $4 ORDER BY sequence LIMIT $3`
 )
 
-// sortEvents sorts the events of an instance if it has enough of them. One that has come with many more, as a copy
-// of an older database has, needs several times.
+// sortEvents sorts the events of an instance if it has enough of them. What is sorted already, whatever says
+// otherwise, keeps nobody from changing something.
 func sortEvents(l *line, instance string, e *end) error {
 	if e.sequence-e.sorted < sortAt {
 		return nil
