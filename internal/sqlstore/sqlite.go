@@ -55,7 +55,7 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	writer, err := openPool(path, o, url.Values{"_txlock": {"immediate"}, "_pragma": {pageSize}})
+	writer, err := openPool(path, o, url.Values{"_txlock": {"immediate"}})
 	if err != nil {
 		return nil, err
 	}
@@ -87,11 +87,6 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*DB, error) {
 	}
 	return db, nil
 }
-
-// pageSize is for new files. Mails are large: pages that hold several mean far fewer of them to write
-// than the usual 4096 bytes. The driver sorts pragmas; the quotes put this one before journal_mode,
-// after which it is too late.
-const pageSize = `"page_size"(8192)`
 
 // createPrivate makes an empty database file that only its owner can read, whatever the umask, and
 // takes others' rights to an existing one away. SQLite gives the files beside it the same mode.
