@@ -33,7 +33,7 @@ type engine interface {
 	message(ctx context.Context, instance, id string) scanner
 
 	// eventsOf reads the events of a provider after a sequence, at most so many, in their order.
-	eventsOf(ctx context.Context, tx *sql.Tx, instance, provider string, after uint64, limit int) ([]emailprovider.Event, error)
+	eventsOf(ctx context.Context, from reader, instance, provider string, after uint64, limit int) ([]emailprovider.Event, error)
 
 	// epoch counts the servers that have taken over, as far as they were seen. What one of them said may
 	// not be known to the next, which then counts on from where it is.

@@ -47,8 +47,8 @@ func (db *DB) Events(ctx context.Context, instance, providerID string, after uin
 	if providerID == "" {
 		return all(ctx, db, eventOf(instance), eventsOfAll, instance, signed(after), limit)
 	}
-	err = db.snapshot(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		found, err = db.engine.eventsOf(ctx, tx, instance, providerID, after, limit)
+	err = db.read(ctx, func(ctx context.Context, from reader) (err error) {
+		found, err = db.engine.eventsOf(ctx, from, instance, providerID, after, limit)
 		return err
 	})
 	if err != nil {
@@ -57,9 +57,8 @@ func (db *DB) Events(ctx context.Context, instance, providerID string, after uin
 	return found, nil
 }
 
-// eventsIn reads the events of an instance that a query answers.
-func eventsIn(ctx context.Context, tx *sql.Tx, instance, query string, args ...any) ([]emailprovider.Event, error) {
-	rows, err := tx.QueryContext(ctx, query, args...)
+// eventsIn reads the events of an instance that a query answers, whose error it takes too.
+func eventsIn(rows *sql.Rows, err error, instance string) ([]emailprovider.Event, error) {
 	return collect(rows, err, func() (emailprovider.Event, error) { return eventOf(instance)(rows) })
 }
 

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -153,8 +152,9 @@ func (p *postgresEngine) message(ctx context.Context, instance, id string) scann
 
 const eventsOfOne = selectEvents + ` AND provider_id = $4 ORDER BY sequence LIMIT $3`
 
-func (p *postgresEngine) eventsOf(ctx context.Context, tx *sql.Tx, instance, provider string, after uint64, limit int) ([]emailprovider.Event, error) {
-	return eventsIn(ctx, tx, instance, eventsOfOne, instance, signed(after), limit, provider)
+func (p *postgresEngine) eventsOf(ctx context.Context, from reader, instance, provider string, after uint64, limit int) ([]emailprovider.Event, error) {
+	rows, err := from.QueryContext(ctx, eventsOfOne, instance, signed(after), limit, provider)
+	return eventsIn(rows, err, instance)
 }
 
 // class implements engine by the SQLSTATE, or its first two characters (PostgreSQL, appendix A). What has

@@ -22,14 +22,17 @@ func (db *DB) read(ctx context.Context, f func(context.Context, reader) error) e
 
 // snapshot runs f in a transaction that reads everything as of one moment.
 func (db *DB) snapshot(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
-	return db.read(ctx, func(ctx context.Context, from reader) error {
-		tx, err := from.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }() // Nothing was written.
-		return f(ctx, tx)
-	})
+	return db.read(ctx, func(ctx context.Context, from reader) error { return snapshotOf(ctx, from, f) })
+}
+
+// snapshotOf is snapshot of what is read from.
+func snapshotOf(ctx context.Context, from reader, f func(context.Context, *sql.Tx) error) error {
+	tx, err := from.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // Nothing was written.
+	return f(ctx, tx)
 }
 
 // all reads all rows that a query answers.

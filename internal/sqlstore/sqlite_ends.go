@@ -94,5 +94,8 @@ func (e *ends) commit() {
 	maps.Copy(e.committed, e.written)
 }
 
-// forget is for what changes instances in another way.
-func (e *ends) forget() { clear(e.committed) }
+// forget is for what changes instances in another way, in a transaction that has no ends to be written.
+func (e *ends) forget() {
+	clear(e.committed)
+	clear(e.written)
+}

@@ -132,13 +132,15 @@ func (s *sqliteEngine) runJobs(l *line, jobs []*job[write], careful bool) (succe
 // runJob runs one job and undoes it if it fails. It returns an error if the whole transaction has to
 // be undone.
 func (s *sqliteEngine) runJob(l *line, j *job[write], savepoint bool) error {
-	if j.ask.of == cachedAll {
-		s.ends.forget()
-	}
-	if savepoint {
+	if savepoint || j.ask.of == cachedAll {
 		if err := l.ends.write(l); err != nil {
 			return err
 		}
+	}
+	if j.ask.of == cachedAll {
+		l.ends.forget()
+	}
+	if savepoint {
 		if _, err := l.exec(`SAVEPOINT job`); err != nil {
 			return err
 		}

@@ -202,11 +202,7 @@ func (c *hotConn) statement(query string) (hotStmt, error) {
 
 // exec runs a statement and returns how many rows it has touched.
 func (c *hotConn) exec(query string, args []any) (touched int64, err error) {
-	s, err := c.statement(query)
-	if err != nil {
-		return 0, err
-	}
-	values, err := c.values(s.order, args)
+	s, values, err := c.ready(query, args)
 	if err != nil {
 		return 0, err
 	}
@@ -218,15 +214,19 @@ func (c *hotConn) exec(query string, args []any) (touched int64, err error) {
 }
 
 func (c *hotConn) query(query string, args []any) (driver.Rows, error) {
-	s, err := c.statement(query)
-	if err != nil {
-		return nil, err
-	}
-	values, err := c.values(s.order, args)
+	s, values, err := c.ready(query, args)
 	if err != nil {
 		return nil, err
 	}
 	return s.QueryContext(context.Background(), values)
+}
+
+// ready returns a statement with its values.
+func (c *hotConn) ready(query string, args []any) (s hotStmt, values []driver.NamedValue, err error) {
+	if s, err = c.statement(query); err == nil {
+		values, err = c.values(s.order, args)
+	}
+	return s, values, err
 }
 
 var parameter = regexp.MustCompile(`\$[0-9]+`)

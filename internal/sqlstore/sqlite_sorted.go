@@ -52,6 +52,7 @@ const (
 			e.user_agent, e.request_id, e.details
 		FROM sorted_events AS s CROSS JOIN events AS e ON e.instance = s.instance AND e.sequence = s.sequence
 		WHERE s.instance = $1 AND s.sequence > $2 AND s.provider_id = $4 ORDER BY s.sequence LIMIT $3`
+	// The expression keeps it from the index of first events, which would be all of them.
 	eventsUnsorted = selectEvents + ` AND provider_id || '' = $4 ORDER BY sequence LIMIT $3`
 )
 
@@ -70,17 +71,22 @@ func sortEvents(l *line, instance string, e *end) error {
 	return err
 }
 
-// eventsOf implements engine: those that are sorted, then the rest.
-func (s *sqliteEngine) eventsOf(ctx context.Context, tx *sql.Tx, instance, provider string, after uint64, limit int) ([]emailprovider.Event, error) {
-	found, err := eventsIn(ctx, tx, instance, eventsSorted, instance, signed(after), limit, provider)
-	if err != nil || len(found) == limit {
-		return found, err
-	}
-	var until uint64
-	err = tx.QueryRowContext(ctx, selectSortedUntil, instance).Scan(&until)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, err
-	}
-	rest, err := eventsIn(ctx, tx, instance, eventsUnsorted, instance, signed(max(after, until)), limit-len(found), provider)
-	return append(found, rest...), err
+// eventsOf implements engine: those that are sorted, then the rest, as of one moment.
+func (s *sqliteEngine) eventsOf(ctx context.Context, from reader, instance, provider string, after uint64, limit int) (found []emailprovider.Event, err error) {
+	err = snapshotOf(ctx, from, func(ctx context.Context, tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, eventsSorted, instance, signed(after), limit, provider)
+		if found, err = eventsIn(rows, err, instance); err != nil || len(found) == limit {
+			return err
+		}
+		var until uint64
+		err = tx.QueryRowContext(ctx, selectSortedUntil, instance).Scan(&until)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		rows, err = tx.QueryContext(ctx, eventsUnsorted, instance, signed(max(after, until)), limit-len(found), provider)
+		rest, err := eventsIn(rows, err, instance)
+		found = append(found, rest...)
+		return err
+	})
+	return found, err
 }

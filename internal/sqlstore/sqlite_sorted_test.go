@@ -1,9 +1,11 @@
 package sqlstore
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -102,6 +104,32 @@ func wronglyFound(t *testing.T, db *DB, providers []emailprovider.Provider) stri
 		}
 	}
 	return ""
+}
+
+// TestSequenceFromBatch has a write change the sequence between two changes of its transaction: the second, and what
+// comes later, go on from there.
+func TestSequenceFromBatch(t *testing.T) { synctest.Test(t, testSequenceFromBatch) }
+
+func testSequenceFromBatch(t *testing.T) {
+	db := open(t)
+	p, q := addProvider(t, db, 1), addProvider(t, db, 2)
+	sequences := make([]uint64, 2)
+	apply := func(i int, p emailprovider.Provider) func() error {
+		return func() (err error) { sequences[i], err = db.Apply(t.Context(), updated(p)); return err }
+	}
+	errs := batch(t, db, nil, apply(0, p), func() error {
+		return db.engine.write(t.Context(), write{of: cachedAll, do: func(l *line) error {
+			_, err := l.exec(`UPDATE instances SET sequence = sequence + 5`)
+			return err
+		}})
+	}, apply(1, q))
+	if err := errors.Join(errs...); err != nil || !slices.Equal(sequences, []uint64{3, 9}) {
+		t.Fatalf("sequences %v, %v", sequences, err)
+	}
+	q.Sequence = sequences[1]
+	if sequence, err := db.Apply(t.Context(), updated(q)); err != nil || sequence != 10 {
+		t.Errorf("afterwards %d, %v", sequence, err)
+	}
 }
 
 // TestSequenceFromOutside has somebody else change the sequence: changes go on from there.
