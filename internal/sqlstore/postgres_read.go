@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -54,7 +56,11 @@ func (l *lookup[K, V]) get(ctx context.Context, key K, none error) (value V, err
 		return value, fmt.Errorf("sqlstore: %w", err)
 	}
 	ask := &looked[K, V]{key: key}
-	err = l.queue.await(ctx, l.p.patience, &job[*looked[K, V]]{ask: ask})
+	if l.queue.seize() {
+		err = l.lead(ask)
+	} else {
+		err = l.queue.await(ctx, l.p.patience, &job[*looked[K, V]]{ask: ask})
+	}
 	switch {
 	case errors.Is(err, errOutcomeUnknown):
 		return value, errBusy
@@ -64,6 +70,20 @@ func (l *lookup[K, V]) get(ctx context.Context, key K, none error) (value V, err
 		return value, none
 	}
 	return ask.value, nil
+}
+
+// lead has the first caller answer itself, and who has come with it: to wake somebody else for that takes a tenth of
+// the time. Those who come later wait for the end of it, or until it takes long.
+func (l *lookup[K, V]) lead(ask *looked[K, V]) error {
+	var once sync.Once
+	release := func() { once.Do(l.queue.release) }
+	patience := time.AfterFunc(overtaking, release)
+	defer patience.Stop()
+	defer release()
+	own := &job[*looked[K, V]]{ask: ask, done: make(chan struct{})}
+	runtime.Gosched() // who is about to come, comes
+	l.answerAll(append(l.queue.takeBegun(mostLookups-1), own))
+	return own.outcome()
 }
 
 // answer answers those who wait, or leaves that to others when it takes long.
@@ -186,9 +206,13 @@ func (p *postgresEngine) tokensOver() { p.leases.over() }
 func storable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
 
 const (
-	findByID = `SELECT owner AS a0,` + providerColumns + ` FROM unnest($1::text[], $2::text[]) AS k (owner, named)
-		JOIN providers ON instance = owner AND id = named`
-	findActive = `SELECT owner AS a0,` + providerColumns + ` FROM unnest($1::text[]) AS k (owner) JOIN providers ON instance = owner AND active`
+	// Joined freely, PostgreSQL would go through the whole table if its statistics are of a time when it was small.
+	findByID = `SELECT k.owner AS a0, p.* FROM unnest($1::text[], $2::text[]) AS k (owner, named)
+		CROSS JOIN LATERAL (SELECT` + providerColumns + ` FROM providers WHERE instance = k.owner AND id = k.named OFFSET 0) AS p`
+	findActive = `SELECT k.owner AS a0, p.* FROM unnest($1::text[]) AS k (owner)
+		CROSS JOIN LATERAL (SELECT` + providerColumns + ` FROM providers WHERE instance = k.owner AND active OFFSET 0) AS p`
+	// findOne takes three quarters of the time that findByID takes for one.
+	findOne    = `SELECT instance AS a0,` + providerColumns + ` FROM providers WHERE instance = $1 AND id = $2`
 	findByHash = `SELECT` + tokenColumns + `, hash AS g FROM tokens WHERE hash = ANY($1)`
 )
 
@@ -216,7 +240,16 @@ func findProviders(ctx context.Context, conn *pgx.Conn, keys []providerKey) (map
 		}
 	}
 	batch := pipeline{conn: conn}
-	if len(ids) > 0 {
+	switch len(ids) {
+	case 0:
+	case 1:
+		var p params
+		p.text(instances[0])
+		p.text(ids[0])
+		if err := batch.add(ctx, findOne, p, eachRow(add(providerKey{}))); err != nil {
+			return nil, err
+		}
+	default:
 		var p params
 		p.texts(instances)
 		p.texts(ids)

@@ -132,6 +132,21 @@ func (q *queue[T]) more() bool {
 	return q.running
 }
 
+// seize reports whether nobody saw to the queue. Then the caller has to, by release.
+func (q *queue[T]) seize() (free bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	free, q.running = !q.running, true
+	return free
+}
+
+// release leaves the queue to others, after seize.
+func (q *queue[T]) release() {
+	if q.more() {
+		go q.empty()
+	}
+}
+
 // empty works until the queue is empty.
 func (q *queue[T]) empty() {
 	for q.more() {
