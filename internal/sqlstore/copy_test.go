@@ -33,6 +33,11 @@ func newMoving(t *testing.T) *moving {
 	for n := 10; n < 13; n++ {
 		addProvider(t, m.from, n)
 	}
+	rotated := provider(14)
+	rotated.Previous = emailprovider.Previous{Credential: rotated.Credential, User: "u", Until: start}
+	if _, err := m.from.Apply(t.Context(), added(rotated)); err != nil {
+		t.Fatal(err)
+	}
 	removal := updated(addProvider(t, m.from, 20))
 	removal.Put = nil
 	if _, err := m.from.Apply(t.Context(), removal); err != nil {
@@ -99,6 +104,9 @@ func TestCopy(t *testing.T) {
 		t.Errorf("the source may serve: %v", err)
 	}
 	must(t, m.to.MayServe(t.Context()))
+	if n, err := m.to.DestroyPrevious(t.Context(), start); n != 1 || err != nil {
+		t.Errorf("%d previous credentials destroyed, %v", n, err)
+	}
 	before, err := m.from.Events(t.Context(), "default", "", 0, 100)
 	must(t, err)
 	if next := addProvider(t, m.to, 30); next.Sequence != uint64(len(before)+1) {

@@ -23,6 +23,7 @@ var purgedTables = []purgedTable{
 	{table: "instance_domains", key: "domain", first: true},
 	{table: "tokens", key: "id", first: true},
 	{table: "providers", key: "id", first: true},
+	{table: "previous_ends", key: "until, id"},
 	{table: "messages", key: "id"},
 	{table: "message_contents", key: "id"},
 	{table: "message_recipients", key: "address, id"},

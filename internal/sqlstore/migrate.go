@@ -46,14 +46,14 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, o Options) 
 // written are the migrations that are not files: statements for PostgreSQL only or SQLite only, and after them
 // those for both.
 func written(dialect goose.Dialect) (all []*goose.Migration) {
-	postgres := map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails, 10: {createChange2}, 12: keepInPlace}
-	lite := map[int64][]string{13: createSorted}
+	postgres := map[int64][]string{5: dropReferences, 7: {createChange}, 8: followMails, 10: {createChange2}, 12: keepInPlace, 14: noteEndsPostgres}
+	lite := map[int64][]string{13: createSorted, 14: noteEndsSQLite}
 	both := map[int64][]string{10: {addCA}}
 	own := lite
 	if dialect == goose.DialectPostgres {
 		own = postgres
 	}
-	for _, version := range []int64{5, 7, 8, 10, 12, 13} {
+	for _, version := range []int64{5, 7, 8, 10, 12, 13, 14} {
 		run := func(ctx context.Context, tx *sql.Tx) error {
 			for _, statement := range slices.Concat(own[version], both[version]) {
 				if _, err := tx.ExecContext(ctx, statement); err != nil {

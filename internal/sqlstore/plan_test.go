@@ -31,7 +31,7 @@ func TestPlans(t *testing.T) {
 		"KeysInUse":        {selectKeysInUse, "providers_sealed"},
 		"SealedBy":         {selectSealedBy, "providers_sealed (key_id=? AND (instance,id)>(?,?))"},
 		"Reseal":           {updateSealed, "(instance=? AND id=?)"},
-		"DestroyPrevious":  {selectOverdue, "providers_previous (prev_until<?)"},
+		"DestroyPrevious":  {takeEnds, "previous_ends_until (until<?)"},
 		"Destroy one":      {destroyPrevious, "sqlite_autoindex_providers_1 (instance=? AND id=?)"},
 		"TokenByHash":      {selectTokenByHash, "sqlite_autoindex_tokens_"},
 		"Tokens":           {selectTokens, "sqlite_autoindex_tokens_"},

@@ -10,56 +10,107 @@ import (
 	"github.com/mailkeep/mailkeep/internal/emailprovider"
 )
 
+// previousEnds is in migration 14: when previous credentials are to be destroyed. In place of it there was an index,
+// which each new password had to touch, and on PostgreSQL the first one of a provider, with it, all indexes of the
+// row. Of each row that has a previous credential there is an end that is not later than its own; triggers see to
+// it, so that a password that replaces another one's replacement notes nothing. Programs of the version before do
+// without the index.
+var (
+	previousEnds = []string{
+		`CREATE TABLE previous_ends (until BIGINT NOT NULL, instance TEXT NOT NULL, id TEXT NOT NULL)`,
+		`CREATE INDEX previous_ends_until ON previous_ends (until)`,
+		`INSERT INTO previous_ends SELECT prev_until, instance, id FROM providers WHERE prev_until IS NOT NULL`,
+		`DROP INDEX providers_previous`,
+	}
+	noteEndsSQLite = slices.Concat(previousEnds, []string{
+		`CREATE TRIGGER previous_ends_added AFTER INSERT ON providers WHEN ` + firstEnd + ` BEGIN ` + noteEnd + ` END`,
+		`CREATE TRIGGER previous_ends_set AFTER UPDATE OF prev_until ON providers WHEN ` + earlierEnd + ` BEGIN ` + noteEnd + ` END`,
+	})
+	noteEndsPostgres = slices.Concat([]string{`LOCK TABLE providers IN ACCESS EXCLUSIVE MODE`}, previousEnds, []string{
+		`CREATE FUNCTION note_previous_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ` + noteEnd + ` RETURN NULL; END $$`,
+		`CREATE TRIGGER previous_ends_added AFTER INSERT ON providers FOR EACH ROW WHEN (` + firstEnd + `) EXECUTE FUNCTION note_previous_end()`,
+		`CREATE TRIGGER previous_ends_set AFTER UPDATE OF prev_until ON providers FOR EACH ROW WHEN (` + earlierEnd + `) EXECUTE FUNCTION note_previous_end()`,
+	})
+)
+
 const (
-	selectOverdue = `SELECT instance, id FROM providers WHERE /*pg prev_kept AND */ prev_until <= $1`
+	firstEnd   = `NEW.prev_until IS NOT NULL`
+	earlierEnd = firstEnd + ` AND (OLD.prev_until IS NULL OR NEW.prev_until < OLD.prev_until)`
+	noteEnd    = `INSERT INTO previous_ends VALUES (NEW.prev_until, NEW.instance, NEW.id);`
+)
+
+const (
+	takeEnds = `DELETE FROM previous_ends WHERE (until, instance, id) IN (
+			SELECT until, instance, id FROM previous_ends WHERE until <= $1 ORDER BY until LIMIT $2)
+		RETURNING instance, id`
 
 	destroyPrevious = `UPDATE providers SET prev_version = NULL, prev_key_id = NULL,
 			prev_ciphertext = NULL, prev_user = NULL, prev_set_at = NULL, prev_set_by = NULL, prev_until = NULL
 		WHERE instance = $1 AND id = $2 AND prev_until <= $3`
+
+	// noteLater is for a credential that has replaced the one whose end was taken.
+	noteLater = `INSERT INTO previous_ends SELECT prev_until, instance, id FROM providers WHERE instance = $1 AND id = $2 AND prev_until > $3`
 )
 
+// mostEnding is how many ends are taken in a transaction.
+const mostEnding = 1000
+
 // DestroyPrevious implements emailprovider.Store.
-func (db *DB) DestroyPrevious(ctx context.Context, now time.Time) (int, error) {
-	var destroyed int64
-	err := db.writeProviders(ctx, func(l *line) error {
-		destroyed = 0
-		return destroyOverdue(l, now, &destroyed)
-	})
-	if err != nil {
-		return 0, err
+func (db *DB) DestroyPrevious(ctx context.Context, now time.Time) (destroyed int, err error) {
+	for more := true; more && err == nil; {
+		var some int64
+		err = db.writeProviders(ctx, func(l *line) (err error) {
+			some, more, err = destroyOverdue(l, micros(now))
+			return err
+		})
+		if err == nil {
+			destroyed += int(some)
+		}
 	}
 	if destroyed > 0 {
 		// They are gone; only the journal has them for longer if this fails.
 		_ = db.engine.erase(ctx)
 	}
-	return int(destroyed), nil
+	return destroyed, err
 }
 
-func destroyOverdue(l *line, now time.Time, destroyed *int64) error {
-	var overdue [][]any
-	err := l.each(selectOverdue, []any{micros(now)}, func(row scanner) (more bool, err error) {
-		var instance, id string
-		err = row.Scan(&instance, &id)
-		overdue = append(overdue, []any{instance, id, micros(now)})
+// destroyOverdue destroys some of the credentials whose time is up, and reports whether there may be more.
+func destroyOverdue(l *line, now int64) (destroyed int64, more bool, err error) {
+	taken := 0
+	var providers []providerKey
+	l.changed = true
+	err = l.each(takeEnds, []any{now, mostEnding}, func(row scanner) (more bool, err error) {
+		var p providerKey
+		err = row.Scan(&p.instance, &p.id)
+		taken, providers = taken+1, append(providers, p)
 		return true, err
 	})
 	if err != nil {
-		return err
+		return 0, false, err
 	}
-	slices.SortFunc(overdue, func(a, b []any) int { return cmp.Compare(a[0].(string), b[0].(string)) })
-	for i, o := range overdue {
-		if i > 0 && o[0] == overdue[i-1][0] {
+	slices.SortFunc(providers, func(a, b providerKey) int {
+		return cmp.Or(cmp.Compare(a.instance, b.instance), cmp.Compare(a.id, b.id))
+	})
+	providers = slices.Compact(providers)
+	args := make([][]any, len(providers))
+	for i, p := range providers {
+		args[i] = []any{p.instance, p.id, now}
+		if i > 0 && p.instance == providers[i-1].instance {
 			continue
 		}
-		if err := hold(l, o[0].(string)); err != nil {
-			return err
+		if err := hold(l, p.instance); err != nil {
+			return 0, false, err
 		}
 	}
-	touched, err := l.execAll(destroyPrevious, overdue)
-	for _, n := range touched {
-		*destroyed += n
+	touched, err := l.execAll(destroyPrevious, args)
+	if err != nil {
+		return 0, false, err
 	}
-	return err
+	for _, n := range touched {
+		destroyed += n
+	}
+	_, err = l.execAll(noteLater, args)
+	return destroyed, taken == mostEnding, err
 }
 
 // previousRow is the part of a row of providers that is NULL when no credential is kept.

@@ -20,6 +20,7 @@ func testDestroyPrevious(t *testing.T, open Opener) {
 	up = until(up, moment(10))
 	late := until(smtp(two, 2), moment(10).Add(time.Microsecond))
 	none := put(t, s, http(two, 3))
+	changes := 2 // of the second instance
 	destroy := func(at time.Time, want int) {
 		t.Helper()
 		got, err := s.DestroyPrevious(t.Context(), at)
@@ -31,7 +32,7 @@ func testDestroyPrevious(t *testing.T, open Opener) {
 			wantProvider(t, s, p)
 		}
 		wantDense(t, s, one, 1)
-		wantDense(t, s, two, 2)
+		wantDense(t, s, two, changes)
 	}
 	destroy(moment(10).Add(-time.Microsecond), 0)
 	decided := emailprovider.Change{
@@ -49,6 +50,26 @@ func testDestroyPrevious(t *testing.T, open Opener) {
 		t.Errorf("a change that would bring it back: %v, want ErrConflict", err)
 	}
 	wantDense(t, s, one, 1)
+
+	// Its replacement's time counts, be it later or earlier.
+	rotate := func(minute int) {
+		t.Helper()
+		late.Previous = emailprovider.Previous{Credential: late.Credential, User: late.SMTP.User, Until: moment(minute)}
+		late.Credential.Version++
+		late = put(t, s, late)
+		changes++
+	}
+	rotate(20)
+	rotate(40)
+	destroy(moment(20), 0)
+	destroy(moment(39), 0)
+	late.Previous = emailprovider.Previous{}
+	destroy(moment(40), 1)
+	rotate(60)
+	rotate(45)
+	destroy(moment(44), 0)
+	late.Previous = emailprovider.Previous{}
+	destroy(moment(45), 1)
 	wantRotated(t, s, up)
 	wantRotated(t, s, late)
 }
