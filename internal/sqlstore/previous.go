@@ -13,8 +13,8 @@ import (
 // previousEnds is in migration 14: when previous credentials are to be destroyed. In place of it there was an index,
 // which each new password had to touch, and on PostgreSQL the first one of a provider, with it, all indexes of the
 // row. Of each row that has a previous credential there is an end that is not later than its own; triggers see to
-// it, so that a password that replaces another one's replacement notes nothing. Programs of the version before do
-// without the index.
+// it, so that nothing is noted when one previous credential follows another. Programs of the version before do without
+// the index; what it was of on PostgreSQL, the column prev_kept, is still there for them.
 var (
 	previousEnds = []string{
 		`CREATE TABLE previous_ends (until BIGINT NOT NULL, instance TEXT NOT NULL, id TEXT NOT NULL)`,
