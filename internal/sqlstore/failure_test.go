@@ -144,9 +144,27 @@ func TestLocked(t *testing.T) {
 		t.Errorf("Provider while locked: %v", err)
 	}
 	unlock()
-	lite(db).patience = patience
+	setPatience(t, lite(db), patience)
 	if sequence, err := db.Apply(t.Context(), updated(p)); err != nil || sequence != p.Sequence+1 {
 		t.Errorf("Apply afterwards: %d, %v", sequence, err)
+	}
+}
+
+// setPatience sets it as soon as nobody does what was given up.
+func setPatience(t *testing.T, s *sqliteEngine, to time.Duration) {
+	t.Helper()
+	free := func() bool {
+		s.queue.mu.Lock()
+		defer s.queue.mu.Unlock()
+		if !s.queue.running {
+			s.patience = to
+		}
+		return !s.queue.running
+	}
+	for deadline := time.Now().Add(10 * time.Second); !free(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a write that was given up does not end")
+		}
 	}
 }
 
@@ -184,7 +202,7 @@ func TestPatience(t *testing.T) {
 	if fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("write: %v, want Unavailable", err)
 	}
-	lite(db).patience = patience
+	setPatience(t, lite(db), patience)
 	if addProvider(t, db, 1).Sequence != 1 {
 		t.Error("the deletion was kept")
 	}
