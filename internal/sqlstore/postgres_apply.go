@@ -33,11 +33,22 @@ func (p *postgresEngine) apply(ctx context.Context, c change) (uint64, error) {
 
 // applyQueue makes the changes that wait.
 func (p *postgresEngine) applyQueue() {
-	takeUp(p, &p.changes, mostChanges, func(ctx context.Context, conn *pgx.Conn, jobs []*job[*changing]) {
+	var begun *held
+	ready := func(ctx context.Context, conn *pgx.Conn) (fits func(*changing) bool) {
+		begun = p.waitForTurn(ctx, conn)
+		return begun.fits
+	}
+	takeUpFitting(p, &p.changes, mostChanges, ready, func(ctx context.Context, conn *pgx.Conn, jobs []*job[*changing]) {
+		defer leave(ctx, conn)
+		attempt := func(jobs []*job[*changing]) error {
+			first := begun
+			begun = nil
+			return p.applyBatch(ctx, conn, first, jobs)
+		}
 		for len(jobs) > 0 {
 			var next []*job[*changing]
 			next, jobs = apart(jobs)
-			together(ctx, p, next, func(jobs []*job[*changing]) error { return p.applyBatch(ctx, conn, jobs) }, p.whyNotAdded)
+			together(ctx, p, next, attempt, p.whyNotAdded)
 			jobs = slices.DeleteFunc(jobs, func(j *job[*changing]) bool { return tooLate(j, next) })
 		}
 	})
@@ -94,16 +105,17 @@ func tooLate(j *job[*changing], made []*job[*changing]) bool {
 
 // applyBatch makes changes in one round trip, which is one transaction, and says of each whether it was
 // made. Holding the instances first is what makes the rest see the latest state, and one order of them
-// keeps processes from waiting for each other.
-func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []*job[*changing]) error {
+// keeps processes from waiting for each other. If begun is not nil, a transaction has begun that holds them.
+func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, begun *held, jobs []*job[*changing]) error {
 	batch := pipeline{conn: conn}
-	var held []string
-	err := batch.add(ctx, holdInstances, instancesOf(jobs), eachRow(func(row binaryRow) error {
-		held = append(held, string(row[0]))
-		return nil
-	}))
-	if err != nil {
-		return err
+	instances := begun
+	if begun != nil {
+		defer leave(ctx, conn)
+	} else {
+		instances = &held{}
+		if err := instances.hold(ctx, &batch, instancesOf(jobs)); err != nil {
+			return err
+		}
 	}
 	var kinds applyChanges
 	rows := make([]*changeRow, len(jobs))
@@ -122,22 +134,19 @@ func (p *postgresEngine) applyBatch(ctx context.Context, conn *pgx.Conn, jobs []
 	if err := batch.add(ctx, text.query, changeParams(rows, text.columns), eachRow(made(jobs))); err != nil {
 		return err
 	}
-	err = batch.run(ctx)
-	for _, j := range jobs {
-		j.err = j.ask.refusal(held)
+	if begun != nil {
+		if err := batch.add(ctx, `COMMIT`, params{}, wasCommitted); err != nil {
+			return err
+		}
 	}
-	return p.committed(conn, err)
-}
-
-// instancesOf returns the instances of changes as the argument of holdInstances.
-func instancesOf(jobs []*job[*changing]) (p params) {
-	var instances []string
+	err := batch.run(ctx)
 	for _, j := range jobs {
-		instances = append(instances, j.ask.Event.Instance)
+		j.err = j.ask.refusal(instances.there)
 	}
-	slices.Sort(instances)
-	p.texts(slices.Compact(instances))
-	return p
+	if err = p.committed(conn, err); err == nil {
+		p.turn.made(jobs)
+	}
+	return err
 }
 
 // former returns the arguments of deactivateFormer.
@@ -174,8 +183,6 @@ func (c *changing) refusal(held []string) error {
 	}
 	return emailprovider.ErrConflict
 }
-
-const holdInstances = `SELECT id FROM instances WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 
 // fitting is the condition under which a change may be made, of the change c and the stored provider p:
 // that of updateProvider, insertProvider and deleteProvider. Where all are updates it is asExpected, and where all

@@ -19,6 +19,7 @@ type transaction struct {
 	db      *DB
 	changes []emailprovider.Change
 	want    []error
+	begun   bool // the transaction holds the instances before it gets the changes
 }
 
 // add adds a change, which is to have the outcome.
@@ -39,7 +40,15 @@ func (x *transaction) run() (kinds applyChanges, jobs []*job[*changing]) {
 	conn, err := sharedEngine(x.db).pool.Acquire(x.t.Context())
 	must(x.t, err)
 	defer conn.Release()
-	must(x.t, sharedEngine(x.db).applyBatch(x.t.Context(), conn.Conn(), jobs))
+	var begun *held
+	if x.begun {
+		begun, err = beginHolding(x.t.Context(), conn.Conn(), instancesOf(jobs))
+		must(x.t, err)
+	}
+	must(x.t, sharedEngine(x.db).applyBatch(x.t.Context(), conn.Conn(), begun, jobs))
+	if status := conn.Conn().PgConn().TxStatus(); status != 'I' {
+		x.t.Errorf("the transaction is in the state %c", status)
+	}
 	return kinds, jobs
 }
 
@@ -160,7 +169,11 @@ func rotations(x *transaction) *transaction {
 // TestPasswordsTogether has passwords change in one transaction, of which some must not.
 func TestPasswordsTogether(t *testing.T) {
 	onlyPasswords := applyChanges{updates: true, previous: true}
-	passwords(t).check(onlyPasswords)
+	for _, begun := range []bool{false, true} {
+		x := passwords(t)
+		x.begun = begun
+		x.check(onlyPasswords)
+	}
 	rotations(passwords(t)).check(applyChanges{updates: true})
 
 	text := *onlyPasswords.text()
@@ -177,7 +190,15 @@ func TestPasswordsTogether(t *testing.T) {
 
 // TestAllKindsTogether has changes of every kind in one transaction with those of passwords.
 func TestAllKindsTogether(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		testAllKinds(t, begun)
+	}
+}
+
+func testAllKinds(t *testing.T, begun bool) {
+	t.Helper()
 	x := passwords(t)
+	x.begun = begun
 	gone := provider(5) // whose id was given once
 	x.changes, x.want = slices.Delete(x.changes, 4, 5), slices.Delete(x.want, 4, 5)
 	x.add(emailprovider.ErrIDTaken, added(gone))
@@ -215,6 +236,7 @@ func TestNoInstance(t *testing.T) {
 	x.add(nil, rotated(addProvider(t, x.db, 2)))
 	x.add(nil, added(nowhere))
 	x.add(nil, updated(nowhere))
+	x.begun = true
 	_, jobs := x.run()
 	if jobs[0].err != nil {
 		t.Errorf("an instance that there is: %v", jobs[0].err)

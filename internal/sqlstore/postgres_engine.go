@@ -27,6 +27,7 @@ type postgresEngine struct {
 	lockPatience time.Duration    // for what other processes do alone
 
 	changes     queue[*changing]
+	turn        turn // at changes
 	mails       queue[*accepting]
 	settlements queue[[]settlementRow]
 	providers   *lookup[providerKey, providerRow]

@@ -104,13 +104,20 @@ func TestSettleMeanwhile(t *testing.T) {
 func waitForLock(t *testing.T, db *DB) {
 	t.Helper()
 	for deadline := time.Now().Add(4 * time.Second); ; time.Sleep(time.Millisecond) {
-		var n int
-		err := db.reader.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted`).Scan(&n)
-		if err != nil || n == 0 && time.Now().After(deadline) {
-			t.Fatalf("%d wait, %v", n, err)
+		n := sessions(t, db, `wait_event_type = 'Lock'`)
+		if n == 0 && time.Now().After(deadline) {
+			t.Fatal("nobody waits")
 		}
 		if n > 0 {
 			return
 		}
 	}
+}
+
+// sessions counts those of the database.
+func sessions(t *testing.T, db *DB, which string) (n int) {
+	t.Helper()
+	query := `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND ` + which
+	must(t, db.reader.QueryRowContext(t.Context(), query).Scan(&n))
+	return n
 }

@@ -9,17 +9,25 @@ import (
 
 // takeUp does the jobs that wait in a queue, at most so many, on one connection.
 func takeUp[T any](p *postgresEngine, q *queue[T], most int, do func(context.Context, *pgx.Conn, []*job[T])) {
+	ready := func(context.Context, *pgx.Conn) func(T) bool { return anything }
+	takeUpFitting(p, q, most, ready, do)
+}
+
+// takeUpFitting is takeUp for the jobs that fit when ready returns.
+func takeUpFitting[T any](p *postgresEngine, q *queue[T], most int,
+	ready func(context.Context, *pgx.Conn) (fits func(T) bool), do func(context.Context, *pgx.Conn, []*job[T]),
+) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
 	defer cancel()
 	conn, err := p.begin(ctx)
-	jobs := q.takeBegun(most) // only now: others have come meanwhile
 	if err == nil {
 		defer conn.Release()
-		do(ctx, conn.Conn(), jobs)
+		fits := ready(ctx, conn.Conn())
+		do(ctx, conn.Conn(), q.takeFitting(most, fits)) // only now: others have come meanwhile
 		return
 	}
 	err = p.failedWrite(ctx, err)
-	for _, j := range jobs {
+	for _, j := range q.takeBegun(most) {
 		j.finish(err)
 	}
 }

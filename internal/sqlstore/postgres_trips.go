@@ -24,13 +24,16 @@ func (p *postgresEngine) travel(ctx context.Context, t trips) error {
 	})
 }
 
+// leave ends a transaction that is not over.
+func leave(ctx context.Context, c *pgx.Conn) {
+	if c.PgConn().TxStatus() != 'I' && !c.IsClosed() {
+		_, _ = c.Exec(ctx, "ROLLBACK") // If it fails the connection is closed.
+	}
+}
+
 // attemptTrips makes a change in one transaction.
 func (p *postgresEngine) attemptTrips(ctx context.Context, c *pgx.Conn, t trips) error {
-	defer func() {
-		if c.PgConn().TxStatus() != 'I' && !c.IsClosed() {
-			_, _ = c.Exec(ctx, "ROLLBACK") // If it fails the connection is closed.
-		}
-	}()
+	defer leave(ctx, c)
 	var first, last pgx.Batch
 	first.Queue("BEGIN")
 	t.first(&first)

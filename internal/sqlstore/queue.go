@@ -120,8 +120,30 @@ func (q *queue[T]) take(most int) []*job[T] {
 }
 
 // takeBegun is take for jobs that all begin at once.
-func (q *queue[T]) takeBegun(most int) []*job[T] {
-	return slices.DeleteFunc(q.take(most), func(j *job[T]) bool { return !q.begin(j) })
+func (q *queue[T]) takeBegun(most int) []*job[T] { return q.takeFitting(most, anything) }
+
+func anything[T any](T) bool { return true }
+
+// takeFitting is takeBegun for those jobs whose asks fit.
+func (q *queue[T]) takeFitting(most int, fits func(T) bool) (jobs []*job[T]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.jobs = slices.DeleteFunc(q.jobs, func(j *job[T]) bool {
+		taken := len(jobs) < most && fits(j.ask)
+		if taken {
+			j.begun = true
+			jobs = append(jobs, j)
+		}
+		return taken
+	})
+	return jobs
+}
+
+// next returns the next jobs, at most so many, and leaves them there.
+func (q *queue[T]) next(most int) []*job[T] {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.jobs[:min(len(q.jobs), most)])
 }
 
 // more reports whether jobs wait; if not, the next that is added sees to the queue.
