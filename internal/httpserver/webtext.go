@@ -122,6 +122,9 @@ func (t *textWriter) Write(p []byte) (int, error) {
 
 // Flush implements http.Flusher.
 func (t *textWriter) Flush() {
+	if !t.wroteHeader {
+		t.WriteHeader(http.StatusOK)
+	}
 	t.flush()
 	_ = http.NewResponseController(t.ResponseWriter).Flush()
 }
