@@ -168,9 +168,12 @@ func (l *leaks) calls(w wire) {
 	try("TestEmailProviderSMTPById", map[string]any{"id": added, "receiverAddress": "you@example.com"})
 	try("VerifyProvider", map[string]any{"id": added})
 
-	try("SendMessage", map[string]any{
+	mail, _ := try("SendMessage", map[string]any{
 		"to": []string{"you@example.com"}, "subject": "Hello", "text": l.canary(name("text")), "html": l.canary(name("html")),
 		"attachments": []map[string]any{{"name": "a.txt", "contentType": "text/plain", "data": []byte(l.canary(name("attachment")))}},
+	})["id"].(string)
+	eventually(l.t, soon, "delivered, as the log says", func() bool {
+		return mail != "" && strings.Contains(l.log.String(), `level=DEBUG msg="mail delivered" instance=default message=`+mail)
 	})
 	try("ListProviderEvents", id)
 	try("ListEvents", map[string]any{})
