@@ -298,10 +298,14 @@ func TestDeprecatedUses(t *testing.T) {
 	c := config(t)
 	c.Sunset = time.Date(2027, 12, 31, 0, 0, 0, 0, time.UTC)
 	s := start(t, c)
+	sender, _ := s.createToken(t, `{"name":"sender","roles":["MESSAGE_SENDER"]}`)
 	for _, w := range append(s.wires(http1), s.wires(http2)...) {
 		a := w.call(t, adminToken, methods()["GetSMTPConfig"], message(t, "zitadel.admin.v1.GetSMTPConfigRequest", "{}"))
 		if got := a.header.Get("Sunset"); got != "Fri, 31 Dec 2027 00:00:00 GMT" {
 			t.Errorf("%s: Sunset: %q", w.name, got)
+		}
+		for _, token := range []string{"made.up", sender} { // who may not call it does not count
+			w.call(t, token, methods()["GetSMTPConfig"], message(t, "zitadel.admin.v1.GetSMTPConfigRequest", "{}"))
 		}
 	}
 	r := s.send(t, s.client(http1), raw{"GET", "/admin/v1/smtp", map[string]string{"User-Agent": "terraform/1.0"}, ""})

@@ -2,12 +2,14 @@ package app_test
 
 import (
 	"encoding/base64"
+	"io"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/mailkeep/mailkeep/gen/zitadel/admin/v1"
+	"github.com/mailkeep/mailkeep/internal/httpserver/webtexttest"
 )
 
 // TestDocumentedContentTypes calls PUT /admin/v1/smtp/{id}/password and its successor with the three
@@ -87,7 +89,7 @@ func answeredText(t *testing.T, r reply) {
 	if !strings.HasPrefix(r.header.Get("Content-Type"), "application/grpc-web-text") {
 		t.Errorf("%v %q", r.header, r.body)
 	}
-	decoded, err := decodeChunks(r.body)
+	decoded, err := io.ReadAll(webtexttest.NewDecoder(strings.NewReader(r.body)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package app_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	zitadelv1 "github.com/mailkeep/mailkeep/gen/zitadel/v1"
+	"github.com/mailkeep/mailkeep/internal/httpserver/webtexttest"
 	"github.com/mailkeep/mailkeep/internal/method"
 )
 
@@ -65,9 +65,9 @@ func (s *service) wiresOf(client *http.Client, v httpVersion) []wire {
 		rpc("connect+get", client, connecthttp.WithHTTPGet()),
 		rpc("grpcweb", client, connecthttp.WithGRPCWeb()),
 		rpc("grpcweb+json", client, connecthttp.WithGRPCWeb(), connecthttp.WithProtoJSON()),
-		rpc("grpcweb-text", asText{client}, connecthttp.WithGRPCWeb()),
+		rpc("grpcweb-text", webtexttest.Client{Next: client}, connecthttp.WithGRPCWeb()),
 		rpc("grpcweb on the REST path", onRESTPath{client}, connecthttp.WithGRPCWeb()),
-		rpc("grpcweb-text on the REST path", asText{onRESTPath{client}}, connecthttp.WithGRPCWeb()),
+		rpc("grpcweb-text on the REST path", webtexttest.Client{Next: onRESTPath{client}}, connecthttp.WithGRPCWeb()),
 	}
 	if v == http2 {
 		all = append(all,
@@ -216,52 +216,4 @@ func (c onRESTPath) Do(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Method, r.URL = to.method.Route.Verb, u
 	return c.next.Do(r)
-}
-
-// asText turns binary gRPC-Web into grpc-web-text and back, as Google's client does.
-type asText struct{ next connecthttp.HTTPClient }
-
-// Do implements connecthttp.HTTPClient.
-func (c asText) Do(r *http.Request) (*http.Response, error) {
-	frames, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	// Two chunks, each padded on its own.
-	text := base64.StdEncoding.EncodeToString(frames[:1]) + base64.StdEncoding.EncodeToString(frames[1:])
-	r = r.Clone(r.Context())
-	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
-	r.Header.Set("Content-Type", "application/grpc-web-text+proto")
-	res, err := c.next.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	if got := res.Header.Get("Content-Type"); got != "application/grpc-web-text+proto" {
-		return res, nil // connect tells the test
-	}
-	res.Header.Set("Content-Type", "application/grpc-web+proto")
-	encoded, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, err
-	}
-	_ = res.Body.Close()
-	decoded, err := decodeChunks(string(encoded))
-	res.Body = io.NopCloser(bytes.NewReader(decoded))
-	return res, err
-}
-
-// decodeChunks decodes base64 with padding wherever a chunk ends.
-func decodeChunks(text string) ([]byte, error) {
-	var out []byte
-	for len(text) > 0 {
-		if len(text) < 4 {
-			return nil, fmt.Errorf("%d characters of base64 left over", len(text))
-		}
-		quantum, err := base64.StdEncoding.DecodeString(text[:4])
-		if err != nil {
-			return nil, err
-		}
-		out, text = append(out, quantum...), text[4:]
-	}
-	return out, nil
 }

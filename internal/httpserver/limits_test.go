@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	mailkeepv1 "github.com/mailkeep/mailkeep/gen/mailkeep/v1"
+	"github.com/mailkeep/mailkeep/internal/httpserver/webtexttest"
 )
 
 const (
@@ -130,7 +131,8 @@ var webStatus = regexp.MustCompile(`(?i)grpc-status: ?(\d+)`)
 func verdict(res *http.Response, body string) string {
 	status := res.Header.Get("Grpc-Status") + res.Trailer.Get("Grpc-Status")
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc-web-text") {
-		body = decodeChunks(body)
+		decoded, _ := io.ReadAll(webtexttest.NewDecoder(strings.NewReader(body))) // what is wrong is missed in the outcome
+		body = string(decoded)
 	}
 	if found := webStatus.FindStringSubmatch(body); status == "" && found != nil {
 		status = found[1]
@@ -144,16 +146,6 @@ func verdict(res *http.Response, body string) string {
 		return "exhausted"
 	}
 	return res.Status + " " + status + " " + body
-}
-
-// decodeChunks decodes a row of base64 texts.
-func decodeChunks(text string) string {
-	var out []byte
-	for len(text) >= 4 {
-		out, _ = base64.StdEncoding.AppendDecode(out, []byte(text[:4])) // what is wrong is missed in the outcome
-		text = text[4:]
-	}
-	return string(out)
 }
 
 // TestLimits sends the largest message that each method takes, and one with a byte more.

@@ -2,11 +2,7 @@ package httpserver_test
 
 import (
 	"context"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +12,7 @@ import (
 
 	mailkeepv1 "github.com/mailkeep/mailkeep/gen/mailkeep/v1"
 	"github.com/mailkeep/mailkeep/gen/mailkeep/v1/mailkeepv1connect"
+	"github.com/mailkeep/mailkeep/internal/httpserver/webtexttest"
 )
 
 // wires are the protocols that have streams, over each version of HTTP.
@@ -29,7 +26,7 @@ func wires(t *testing.T, url string) map[string]mailkeepv1connect.MessageService
 				options = append(options, connecthttp.WithCompressors()) // what a test sends is as large as it looks
 				var over connecthttp.HTTPClient = client(t, version)
 				if name == "web text" {
-					over = asText{over}
+					over = webtexttest.Client{Next: over}
 				}
 				transport := connecthttp.NewTransport(over, url, options...)
 				all[fmt.Sprintf("%s/%d", name, version)] = mailkeepv1connect.NewMessageServiceClient(connect.NewClient(transport))
@@ -37,57 +34,6 @@ func wires(t *testing.T, url string) map[string]mailkeepv1connect.MessageService
 		}
 	}
 	return all
-}
-
-// asText is for a client of grpc-web that speaks grpc-web-text.
-type asText struct{ next connecthttp.HTTPClient }
-
-// Do implements connecthttp.HTTPClient.
-func (c asText) Do(r *http.Request) (*http.Response, error) {
-	const text = "application/grpc-web-text+proto"
-	frames, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	r = r.Clone(r.Context())
-	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(base64.StdEncoding.EncodeToString(frames))), -1
-	r.Header.Set("Content-Type", text)
-	res, err := c.next.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	if got := res.Header.Get("Content-Type"); got != text {
-		return nil, errors.Join(fmt.Errorf("an answer of the type %q to %s", got, text), res.Body.Close())
-	}
-	res.Header.Set("Content-Type", "application/grpc-web+proto")
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{&quanta{text: res.Body}, res.Body}
-	return res, nil
-}
-
-// quanta decodes base64 four characters at a time, as they come.
-type quanta struct {
-	text    io.Reader
-	decoded []byte
-}
-
-// Read implements io.Reader.
-func (q *quanta) Read(p []byte) (int, error) {
-	if len(q.decoded) == 0 {
-		var quantum [4]byte
-		if _, err := io.ReadFull(q.text, quantum[:]); err != nil {
-			return 0, err
-		}
-		var err error
-		if q.decoded, err = base64.StdEncoding.DecodeString(string(quantum[:])); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, q.decoded)
-	q.decoded = q.decoded[n:]
-	return n, nil
 }
 
 // TestStreamIdles has a stream that says nothing for longer than a client may take to read.
