@@ -127,8 +127,12 @@ func (b *berth) choose() (s *session, excess []*session) {
 			return b.dock.remove(func(other *kept) bool { return other == k })[0], nil
 		}
 	}
-	over := len(b.dock.berths) + len(b.dock.idle) - b.pool.limit
-	return nil, b.dock.remove(func(*kept) bool { over--; return over >= 0 })
+	if len(b.dock.berths)+len(b.dock.idle) <= b.pool.limit {
+		return nil, nil
+	}
+	// Only one: whoever else is short of room has to wait for the end of one too, and not dial meanwhile.
+	oldest := b.dock.idle[0]
+	return nil, b.dock.remove(func(k *kept) bool { return k == oldest })
 }
 
 // clear closes the idle sessions: what has ended one in silence has probably ended all.

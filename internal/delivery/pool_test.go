@@ -204,32 +204,36 @@ func TestCredentialVersions(t *testing.T) {
 // TestSessions: many senders together have no more sessions with a provider than they may, and one
 // that waits for a session can give up.
 func TestSessions(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &line{hold: make(chan struct{})}
-		transport := delivery.New(delivery.Options{Dialer: l, Sessions: 3})
-		var senders sync.WaitGroup
-		for i := range 20 {
-			senders.Go(func() {
-				via := stored(plainRoute("x:25"), uint64(1+i%2), 1) // of two states of the provider
-				if got := fates(carry(t.Context(), t, transport, via, letters(3))); got != "ok, ok, ok" {
-					t.Error(got)
-				}
-			})
-		}
-		synctest.Wait() // all that can begin have begun
-		if got := l.state(); got != "3 dialed, 3 open, 0 quits" {
-			t.Error(got)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if got := fates(carry(ctx, t, transport, stored(plainRoute("x:25"), 1, 1), letters(2))); got != "untried, untried" {
-			t.Error(got)
-		}
-		close(l.hold)
-		senders.Wait()
-		transport.Close()
-		if synctest.Wait(); l.most != 3 || l.open != 0 {
-			t.Errorf("%d at once, %s", l.most, l.state())
-		}
-	})
+	for range 200 { // Two that make room at once, of whom one dials too early, meet in one of 30.
+		synctest.Test(t, manySenders)
+	}
+}
+
+func manySenders(t *testing.T) {
+	l := &line{hold: make(chan struct{})}
+	transport := delivery.New(delivery.Options{Dialer: l, Sessions: 3})
+	var senders sync.WaitGroup
+	for i := range 20 {
+		senders.Go(func() {
+			via := stored(plainRoute("x:25"), uint64(1+i%2), 1) // of two states of the provider
+			if got := fates(carry(t.Context(), t, transport, via, letters(3))); got != "ok, ok, ok" {
+				t.Error(got)
+			}
+		})
+	}
+	synctest.Wait() // all that can begin have begun
+	if got := l.state(); got != "3 dialed, 3 open, 0 quits" {
+		t.Error(got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if got := fates(carry(ctx, t, transport, stored(plainRoute("x:25"), 1, 1), letters(2))); got != "untried, untried" {
+		t.Error(got)
+	}
+	close(l.hold)
+	senders.Wait()
+	transport.Close()
+	if synctest.Wait(); l.most != 3 || l.open != 0 {
+		t.Errorf("%d at once, %s", l.most, l.state())
+	}
 }

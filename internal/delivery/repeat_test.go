@@ -160,7 +160,7 @@ func hostileText(digits string) string {
 
 // TestQuoteIsBounded has a long mail and texts that are as bad as they can be.
 func TestQuoteIsBounded(t *testing.T) {
-	const size, limit = 2 << 20, 50 * time.Millisecond * racetest.Slower
+	const size, limit = 2 << 20, 200 * time.Millisecond * racetest.Slower
 	random := make([]byte, size*3/4)
 	for i := range random {
 		random[i] = byte(rand.Uint32())
