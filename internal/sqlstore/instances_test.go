@@ -68,13 +68,15 @@ func TestEveryTableHasTheInstance(t *testing.T) {
 			FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid JOIN pg_namespace AS s ON s.oid = c.relnamespace
 			WHERE i.indisunique AND s.nspname = current_schema()`
 	)
-	used := map[string]bool{}
-	for name, c := range map[string]struct {
+	databases := map[string]struct {
 		open            opener
 		tables, indexes string
-	}{"SQLite": {open, liteTables, liteIndexes}, "PostgreSQL": {openPostgres, postgresTables, postgresIndexes}} {
+	}{"SQLite": {open, liteTables, liteIndexes}, "PostgreSQL": {openPostgres, postgresTables, postgresIndexes}}
+	used, read := map[string]bool{}, 0
+	for name, c := range databases {
 		t.Run(name, func(t *testing.T) {
 			db := c.open(t)
+			read++
 			tables, indexes := shared(t, db, c.tables, c.indexes, used)
 			if len(tables)+len(indexes) > 0 {
 				t.Errorf("without the instance, and with no reason for it: %q, %q", tables, indexes)
@@ -90,7 +92,7 @@ func TestEveryTableHasTheInstance(t *testing.T) {
 		})
 	}
 	for name := range withoutInstance {
-		if !used[name] {
+		if read == len(databases) && !used[name] { // it may be PostgreSQL's, which is not installed everywhere
 			t.Errorf("%s is an exception and does not exist", name)
 		}
 	}
